@@ -1,0 +1,268 @@
+//! The HTTP client of the API.
+//!
+//! Every write carries an `Idempotency-Key`, so that one whose connection broke can be sent again
+//! without being done twice. Lists are read to their last page; [`Mirror`] keeps one up to date.
+
+mod error;
+mod exchange;
+mod lines;
+mod mirror;
+mod resource;
+mod watch;
+
+use http::Method;
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use self::{
+    error::Error,
+    lines::Lines,
+    mirror::{Change, Mirror},
+    resource::{Resource, Selection},
+    watch::Watch,
+};
+use self::{
+    exchange::{Call, Exchange},
+    lines::LongLine,
+    resource::Query,
+};
+use crate::{
+    apply::{ApplyRequest, ApplyResponse},
+    ids::{InstanceId, Namespace, NodeName, Version, WorkloadKey},
+    list::List,
+    resource::{Instance, Manifest, Node, NodePatch, Scale, ServerInfo, Workload},
+    wire::LogOptions,
+};
+
+/// How many items to ask for at a time: few enough to be a small answer, many enough that a
+/// large cluster is a handful of requests.
+const PAGE: usize = 1_000;
+
+/// The longest piece of a log that is kept in memory, in bytes. A longer line comes in pieces.
+const LOG_LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Whether a write must find what was read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// Whatever is there.
+    None,
+    /// Only what has this version.
+    Version(Version),
+}
+
+/// Speaks to one server. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    exchange: Exchange,
+}
+
+impl Client {
+    /// A client of the server at `address`: `http://HOST:PORT`, or `HOST:PORT`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The address is not one.
+    pub fn new(address: &str) -> Result<Self, Error> {
+        Ok(Self {
+            exchange: Exchange::new(address)?,
+        })
+    }
+
+    /// The address of the server, as it is shown to people.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        self.exchange.server()
+    }
+
+    /// Who the server is.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn server_info(&self) -> Result<ServerInfo, Error> {
+        self.read("/v1/server".to_owned()).await
+    }
+
+    /// All objects that are selected, from all pages.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn list<T: Resource>(&self, selection: &Selection) -> Result<List<T>, Error> {
+        let path = selection.path::<T>();
+        let mut query = selection.query();
+        query.push("limit", PAGE);
+        let mut list: List<T> = self.read(query.appended_to(&path)).await?;
+        while let Some(next) = list.next.take() {
+            let mut query = query.clone();
+            query.push("continue", next);
+            let page: List<T> = self.read(query.appended_to(&path)).await?;
+            // The version stays the first page's: a watch from there misses nothing.
+            list.items.extend(page.items);
+            list.next = page.next;
+        }
+        Ok(list)
+    }
+
+    /// What happens to the objects that are selected after the state `from`.
+    ///
+    /// # Errors
+    /// See [`Error`]; a problem with the code `gone` if the history since `from` is forgotten.
+    pub async fn watch<T: Resource>(
+        &self,
+        selection: &Selection,
+        from: Version,
+    ) -> Result<Watch<T>, Error> {
+        let mut query = selection.query();
+        query.push("watch", true);
+        query.push("from", from);
+        let call = Call::new(Method::GET, query.appended_to(&selection.path::<T>()));
+        Ok(Watch::new(self.exchange.open(&call).await?))
+    }
+
+    /// One workload.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn workload(&self, key: &WorkloadKey) -> Result<Workload, Error> {
+        self.read(workload_path(key)).await
+    }
+
+    /// Makes or replaces a workload.
+    ///
+    /// # Errors
+    /// See [`Error`]; a problem with the code `version-conflict` if `precondition` does not hold.
+    pub async fn put_workload(
+        &self,
+        manifest: &Manifest,
+        precondition: Precondition,
+    ) -> Result<Workload, Error> {
+        let call = Call::write(Method::PUT, workload_path(&manifest.key()))
+            .with_json(manifest)
+            .on(precondition);
+        self.exchange.json(&call).await
+    }
+
+    /// Asks for a workload to be removed. Its instances are stopped after that.
+    ///
+    /// # Errors
+    /// See [`Error`]; a problem with the code `version-conflict` if `precondition` does not hold.
+    pub async fn delete_workload(
+        &self,
+        key: &WorkloadKey,
+        precondition: Precondition,
+    ) -> Result<(), Error> {
+        let call = Call::write(Method::DELETE, workload_path(key)).on(precondition);
+        self.exchange.done(&call).await
+    }
+
+    /// Changes how many instances of a workload are wanted.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn scale(&self, key: &WorkloadKey, scale: Scale) -> Result<Workload, Error> {
+        let path = format!("{}/scale", workload_path(key));
+        self.send(Method::POST, path, &scale).await
+    }
+
+    /// Replaces all instances of a workload by new ones, as an update would.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn restart(&self, key: &WorkloadKey) -> Result<Workload, Error> {
+        let call = Call::write(Method::POST, format!("{}/restart", workload_path(key)));
+        self.exchange.json(&call).await
+    }
+
+    /// One instance.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn instance(
+        &self,
+        namespace: &Namespace,
+        id: &InstanceId,
+    ) -> Result<Instance, Error> {
+        self.read(format!("/v1/instances/{namespace}/{id}")).await
+    }
+
+    /// The output of an instance, line by line.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn logs(
+        &self,
+        namespace: &Namespace,
+        id: &InstanceId,
+        options: &LogOptions,
+    ) -> Result<Lines, Error> {
+        let mut query = Query::default();
+        query.push("follow", options.follow);
+        query.push("timestamps", options.timestamps);
+        if let Some(tail) = options.tail {
+            query.push("tail", tail);
+        }
+        if let Some(since) = options.since {
+            query.push("since", since);
+        }
+        let path = query.appended_to(&format!("/v1/instances/{namespace}/{id}/logs"));
+        let body = self.exchange.open(&Call::new(Method::GET, path)).await?;
+        Ok(Lines::new(body, LOG_LINE_BYTES_MAX, LongLine::Split))
+    }
+
+    /// One node.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn node(&self, name: &NodeName) -> Result<Node, Error> {
+        self.read(node_path(name)).await
+    }
+
+    /// Changes what an operator decides about a node.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn patch_node(&self, name: &NodeName, patch: &NodePatch) -> Result<Node, Error> {
+        self.send(Method::PATCH, node_path(name), patch).await
+    }
+
+    /// Applies resources: all of them, or none.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn apply(&self, request: &ApplyRequest) -> Result<ApplyResponse, Error> {
+        self.send(Method::POST, "/v1/apply".to_owned(), request)
+            .await
+    }
+
+    /// What [`Client::apply`] would do, and why. Nothing is changed.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn plan(&self, request: &ApplyRequest) -> Result<ApplyResponse, Error> {
+        self.send(Method::POST, "/v1/apply?dryRun=true".to_owned(), request)
+            .await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
+        self.exchange.json(&Call::new(Method::GET, path)).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        self.exchange
+            .json(&Call::write(method, path).with_json(body))
+            .await
+    }
+}
+
+fn workload_path(key: &WorkloadKey) -> String {
+    format!("/v1/workloads/{}/{}", key.namespace, key.name)
+}
+
+fn node_path(name: &NodeName) -> String {
+    format!("/v1/nodes/{name}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The states that workloads, instances and nodes are in. Only the system writes them.
+
+use std::{fmt, net::IpAddr};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where an instance is on its way. Each variant says what is then true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "phase", rename_all_fields = "camelCase")]
+pub enum Phase {
+    /// No node was found for it; nothing runs.
+    Pending {
+        /// How many nodes failed which filter.
+        reason: String,
+    },
+    /// A node was chosen; its agent has not acted on it yet.
+    Assigned,
+    /// The agent is getting the image.
+    Pulling,
+    /// The image is there; the instance waits for its predecessor to make room.
+    Prepared,
+    /// The container is being created or started.
+    Starting,
+    /// The container runs.
+    Running {
+        /// When it was started.
+        started_at: Timestamp,
+    },
+    /// The last attempt failed; the agent tries again at the time given.
+    BackingOff {
+        /// When it tries again.
+        until: Timestamp,
+        /// What failed.
+        reason: String,
+    },
+    /// The instance is no longer wanted; its container is being stopped.
+    Stopping,
+    /// The container ended by itself with exit code 0 and is not to be restarted.
+    Succeeded,
+    /// The container ended with an error and is not to be restarted.
+    Failed {
+        /// How it ended.
+        reason: String,
+    },
+}
+
+impl Phase {
+    /// The phase's name, as it is shown and selected by.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "Pending",
+            Self::Assigned => "Assigned",
+            Self::Pulling => "Pulling",
+            Self::Prepared => "Prepared",
+            Self::Starting => "Starting",
+            Self::Running { .. } => "Running",
+            Self::BackingOff { .. } => "BackingOff",
+            Self::Stopping => "Stopping",
+            Self::Succeeded => "Succeeded",
+            Self::Failed { .. } => "Failed",
+        }
+    }
+
+    /// Why the instance does not run, where the phase tells.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Pending { reason }
+            | Self::BackingOff { reason, .. }
+            | Self::Failed { reason } => Some(reason),
+            Self::Assigned
+            | Self::Pulling
+            | Self::Prepared
+            | Self::Starting
+            | Self::Running { .. }
+            | Self::Stopping
+            | Self::Succeeded => None,
+        }
+    }
+
+    /// Whether the container runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+}
+
+/// What an agent last saw of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceStatus {
+    /// Where it is on its way.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// How often its container was restarted.
+    #[serde(default)]
+    pub restarts: u32,
+    /// How its container last ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Exit>,
+    /// The container's id in Docker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    /// The id of the image that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
+    /// The container's address on its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+}
+
+impl InstanceStatus {
+    /// The status of an instance that nothing else is known of.
+    #[must_use]
+    pub fn new(phase: Phase) -> Self {
+        Self {
+            phase,
+            restarts: 0,
+            last_exit: None,
+            container_id: None,
+            image_id: None,
+            address: None,
+        }
+    }
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Exit {
+    /// The exit code; 128 + n where signal n ended it.
+    pub code: i64,
+    /// Whether the kernel killed it for its memory.
+    #[serde(default)]
+    pub oom_killed: bool,
+    /// When it ended.
+    pub finished_at: Timestamp,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.oom_killed {
+            return write!(f, "out of memory (exit code {})", self.code);
+        }
+        match self.code {
+            137 => f.write_str("killed (exit code 137)"),
+            143 => f.write_str("terminated (exit code 143)"),
+            code => write!(f, "exit code {code}"),
+        }
+    }
+}
+
+/// Whether a node can be given work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "state", rename_all_fields = "camelCase")]
+pub enum NodeState {
+    /// Its agent is heard from and its Docker engine answers.
+    Ready,
+    /// Its agent is heard from, but its Docker engine does not answer. What runs there runs on.
+    RuntimeUnhealthy {
+        /// What the engine did, or did not.
+        reason: String,
+    },
+    /// Its agent was not heard from for too long. What runs there may run on, unseen.
+    Lost {
+        /// When it was declared lost.
+        since: Timestamp,
+    },
+}
+
+impl NodeState {
+    /// The state's name, as it is shown and selected by.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::RuntimeUnhealthy { .. } => "RuntimeUnhealthy",
+            Self::Lost { .. } => "Lost",
+        }
+    }
+}
