@@ -1,0 +1,277 @@
+//! The state of the cluster, in persistent maps: a clone costs nothing, so that every reader has
+//! a snapshot of its own.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use imbl::{OrdMap, OrdSet};
+use windlass_api::{
+    event::{Event, EventId, Subject},
+    ids::{ClusterId, Epoch, Generation, InstanceId, NodeName, Version, WorkloadKey},
+    template::InstanceTemplate,
+    wire::{AssignedInstance, Assignment},
+};
+
+use crate::record::{
+    Change, ClusterRecord, IdempotencyRecord, InstanceRecord, NodeRecord, RevisionKey,
+    RevisionRecord, WorkloadRecord,
+};
+
+/// The state of the cluster at one version.
+///
+/// The maps are public to read; [`Cluster::apply`] alone changes them, and keeps the indices that
+/// are derived from them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// What belongs to the cluster as a whole.
+    pub record: Arc<ClusterRecord>,
+    /// The number of the commit that led to this state.
+    pub version: Version,
+    /// The workloads.
+    pub workloads: OrdMap<WorkloadKey, Arc<WorkloadRecord>>,
+    /// Their revisions, also of a workload that is gone while instances of it are left.
+    pub revisions: OrdMap<RevisionKey, Arc<RevisionRecord>>,
+    /// The instances.
+    pub instances: OrdMap<InstanceId, Arc<InstanceRecord>>,
+    /// The nodes.
+    pub nodes: OrdMap<NodeName, Arc<NodeRecord>>,
+    /// The generation of each node's assignment.
+    pub generations: OrdMap<NodeName, Generation>,
+    /// The images that each node has.
+    pub images: OrdMap<NodeName, Arc<Vec<String>>>,
+    /// The events.
+    pub events: OrdMap<EventId, Arc<Event>>,
+    /// The answers to requests with idempotency keys.
+    pub idempotency: OrdMap<String, Arc<IdempotencyRecord>>,
+    by_workload: OrdMap<WorkloadKey, OrdSet<InstanceId>>,
+    by_node: OrdMap<NodeName, OrdSet<InstanceId>>,
+    by_subject: OrdMap<Subject, OrdSet<EventId>>,
+    unplaced: OrdSet<InstanceId>,
+}
+
+impl Cluster {
+    /// A cluster in which nothing is.
+    #[must_use]
+    pub fn new(id: ClusterId) -> Self {
+        let record = ClusterRecord {
+            id,
+            epoch: Epoch(1),
+            next_instance: 1,
+            next_event: 1,
+        };
+        Self {
+            record: Arc::new(record),
+            version: Version(0),
+            workloads: OrdMap::new(),
+            revisions: OrdMap::new(),
+            instances: OrdMap::new(),
+            nodes: OrdMap::new(),
+            generations: OrdMap::new(),
+            images: OrdMap::new(),
+            events: OrdMap::new(),
+            idempotency: OrdMap::new(),
+            by_workload: OrdMap::new(),
+            by_node: OrdMap::new(),
+            by_subject: OrdMap::new(),
+            unplaced: OrdSet::new(),
+        }
+    }
+
+    /// Makes one change. The same changes in the same order lead to the same state.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Cluster(record) => self.record = Arc::clone(record),
+            Change::Workload(key, record) => put(&mut self.workloads, key, record.as_ref()),
+            Change::Revision(key, record) => put(&mut self.revisions, key, record.as_ref()),
+            Change::Instance(id, record) => self.apply_instance(id, record.as_ref()),
+            Change::Node(name, record) => put(&mut self.nodes, name, record.as_ref()),
+            Change::Assignment(name, generation) => {
+                put(&mut self.generations, name, generation.as_ref());
+            }
+            Change::Images(name, images) => put(&mut self.images, name, images.as_ref()),
+            Change::Event(id, event) => self.apply_event(*id, event.as_ref()),
+            Change::Idempotency(key, record) => put(&mut self.idempotency, key, record.as_ref()),
+        }
+    }
+
+    fn apply_instance(&mut self, id: &InstanceId, record: Option<&Arc<InstanceRecord>>) {
+        if let Some(old) = self.instances.get(id).cloned() {
+            remove_from(&mut self.by_workload, &old.workload, id);
+            self.unplaced.remove(id);
+            if let Some(node) = &old.node {
+                remove_from(&mut self.by_node, node, id);
+            }
+        }
+        put(&mut self.instances, id, record);
+        if let Some(new) = record {
+            self.by_workload
+                .entry(new.workload.clone())
+                .or_default()
+                .insert(id.clone());
+            match &new.node {
+                Some(node) => {
+                    self.by_node
+                        .entry(node.clone())
+                        .or_default()
+                        .insert(id.clone());
+                }
+                None => {
+                    self.unplaced.insert(id.clone());
+                }
+            }
+        }
+    }
+
+    fn apply_event(&mut self, id: EventId, event: Option<&Arc<Event>>) {
+        if let Some(old) = self.events.get(&id).cloned() {
+            remove_from(&mut self.by_subject, &old.subject, &id);
+        }
+        put(&mut self.events, &id, event);
+        if let Some(new) = event {
+            self.by_subject
+                .entry(new.subject.clone())
+                .or_default()
+                .insert(id);
+        }
+    }
+
+    /// The instances of a workload, whether or not the workload still exists.
+    pub fn instances_of(&self, key: &WorkloadKey) -> impl Iterator<Item = &Arc<InstanceRecord>> {
+        self.by_workload
+            .get(key)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.instances.get(id))
+    }
+
+    /// The instances on a node, those that are to stop included.
+    pub fn instances_on(&self, node: &NodeName) -> impl Iterator<Item = &Arc<InstanceRecord>> {
+        self.by_node
+            .get(node)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.instances.get(id))
+    }
+
+    /// The instances for which no node was found.
+    pub fn unplaced(&self) -> impl Iterator<Item = &Arc<InstanceRecord>> {
+        self.unplaced.iter().filter_map(|id| self.instances.get(id))
+    }
+
+    /// The workloads that exist or of which something is left.
+    #[must_use]
+    pub fn workload_keys(&self) -> BTreeSet<WorkloadKey> {
+        let left = self
+            .by_workload
+            .keys()
+            .chain(self.revisions.keys().map(|r| &r.workload));
+        self.workloads.keys().chain(left).cloned().collect()
+    }
+
+    /// The events about a subject, the oldest first.
+    pub fn events_about(&self, subject: &Subject) -> impl DoubleEndedIterator<Item = &Arc<Event>> {
+        self.by_subject
+            .get(subject)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.events.get(id))
+    }
+
+    /// What an instance is made from.
+    #[must_use]
+    pub fn template_of(&self, instance: &InstanceRecord) -> Option<&Arc<InstanceTemplate>> {
+        let key = RevisionKey {
+            workload: instance.workload.clone(),
+            number: instance.revision,
+        };
+        self.revisions.get(&key).map(|revision| &revision.template)
+    }
+
+    /// Whether an instance's node is lost or removed, so that nobody can tell how it is.
+    #[must_use]
+    pub fn is_out_of_sight(&self, instance: &InstanceRecord) -> bool {
+        instance
+            .node
+            .as_ref()
+            .is_some_and(|node| self.nodes.get(node).is_none_or(|node| node.is_lost()))
+    }
+
+    /// The generation of a node's assignment.
+    #[must_use]
+    pub fn generation(&self, node: &NodeName) -> Generation {
+        self.generations.get(node).copied().unwrap_or_default()
+    }
+
+    /// What a node is to run.
+    #[must_use]
+    pub fn assignment(&self, node: &NodeName) -> Assignment {
+        let instances = self
+            .instances_on(node)
+            .filter_map(|instance| Some((instance.id.clone(), self.assigned(instance)?)))
+            .collect();
+        Assignment {
+            generation: self.generation(node),
+            instances,
+        }
+    }
+
+    /// How an instance stands in its node's assignment; `None` if it is not in it.
+    #[must_use]
+    pub fn assigned(&self, instance: &InstanceRecord) -> Option<AssignedInstance> {
+        use windlass_api::resource::Goal;
+        match instance.goal {
+            Goal::Stop => None,
+            Goal::Prepare | Goal::Run => Some(AssignedInstance {
+                id: instance.id.clone(),
+                workload: instance.workload.clone(),
+                slot: instance.slot,
+                revision: instance.revision,
+                goal: instance.goal,
+                template: Arc::clone(self.template_of(instance)?),
+            }),
+        }
+    }
+
+    /// What is wrong with the state, if anything: what must hold whatever happened.
+    #[must_use]
+    pub fn inconsistencies(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for instance in self.instances.values() {
+            if self.template_of(instance).is_none() {
+                found.push(format!(
+                    "{} has no revision {}",
+                    instance.id, instance.revision
+                ));
+            }
+        }
+        for workload in self.workloads.values() {
+            let key = RevisionKey {
+                workload: workload.manifest.key(),
+                number: workload.revision,
+            };
+            if !self.revisions.contains_key(&key) {
+                found.push(format!("{} has no revision {}", key.workload, key.number));
+            }
+        }
+        found
+    }
+}
+
+fn put<K: Ord + Clone, V: Clone>(map: &mut OrdMap<K, V>, key: &K, value: Option<&V>) {
+    match value {
+        Some(value) => map.insert(key.clone(), value.clone()),
+        None => map.remove(key),
+    };
+}
+
+fn remove_from<K: Ord + Clone, V: Ord + Clone>(
+    index: &mut OrdMap<K, OrdSet<V>>,
+    key: &K,
+    value: &V,
+) {
+    if let Some(set) = index.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            index.remove(key);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! What agents report.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use windlass_api::{
+    event::{Severity, Subject},
+    ids::{Generation, InstanceId, NodeName},
+    resource::{Goal, Scheduling},
+    status::{InstanceStatus, NodeState, Phase},
+    wire::{Hello, IMAGES_MAX, Observed, PROTOCOL, RuntimeHealth, Scope},
+};
+
+use super::Refusal;
+use crate::{
+    record::{Change, InstanceRecord, NodeRecord},
+    transaction::Transaction,
+};
+
+/// Lets an agent in, and registers its node or renews what is known of it.
+///
+/// # Errors
+/// If it speaks another protocol, belongs to another cluster, or its node's name is taken.
+pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
+    if hello.protocol != PROTOCOL {
+        return Err(Refusal::Conflict(format!(
+            "the agent speaks protocol {}, this server {PROTOCOL}: use the same version of windlass",
+            hello.protocol
+        )));
+    }
+    let cluster = txn.cluster().record.id;
+    if let Some(other) = hello.cluster.filter(|c| *c != cluster) {
+        return Err(Refusal::Conflict(format!(
+            "the agent belongs to cluster {other}, not to {cluster}: give it an empty data \
+             directory to make it join this one"
+        )));
+    }
+    let name = &hello.node;
+    let known = txn.cluster().nodes.get(name).cloned();
+    if let Some(node) = known
+        .as_ref()
+        .filter(|n| n.info.agent_id != hello.info.agent_id && !n.is_lost())
+    {
+        return Err(Refusal::Conflict(format!(
+            "node {name} is in use by agent {}: give this one another name, or wait until the \
+             other one is lost",
+            node.info.agent_id
+        )));
+    }
+    let now = txn.now();
+    let state = node_state(&hello.runtime);
+    let record = match &known {
+        Some(node) => NodeRecord {
+            info: hello.info.clone(),
+            capacity: hello.capacity,
+            state_since: if node.state == state {
+                node.state_since
+            } else {
+                now
+            },
+            state,
+            ..NodeRecord::clone(node)
+        },
+        None => NodeRecord {
+            name: name.clone(),
+            labels: hello.labels.clone(),
+            taints: hello.taints.clone(),
+            scheduling: Scheduling::Enabled,
+            state,
+            state_since: now,
+            info: hello.info.clone(),
+            capacity: hello.capacity,
+            created_at: now,
+            version: txn.version(),
+        },
+    };
+    let subject = Subject::Node { name: name.clone() };
+    match &known {
+        None => txn.event(
+            subject,
+            Severity::Normal,
+            "Joined",
+            "its agent connected for the first time",
+        ),
+        Some(node) if node.is_lost() => {
+            txn.event(subject, Severity::Normal, "Returned", "its agent is back")
+        }
+        Some(_) => {}
+    }
+    if known.as_deref() != Some(&record) {
+        put_node(txn, record);
+    }
+    Ok(())
+}
+
+/// The state of a node whose agent is heard from.
+fn node_state(runtime: &RuntimeHealth) -> NodeState {
+    match runtime {
+        RuntimeHealth::Healthy => NodeState::Ready,
+        RuntimeHealth::Unhealthy { reason } => NodeState::RuntimeUnhealthy {
+            reason: reason.clone(),
+        },
+    }
+}
+
+/// Notes whether a node's engine answers. Only a transition changes anything.
+pub fn heartbeat(txn: &mut Transaction, name: &NodeName, runtime: &RuntimeHealth) {
+    set_state(txn, name, node_state(runtime));
+}
+
+/// Declares a node lost.
+pub fn lose(txn: &mut Transaction, name: &NodeName) {
+    let since = txn.now();
+    if txn
+        .cluster()
+        .nodes
+        .get(name)
+        .is_some_and(|node| !node.is_lost())
+    {
+        set_state(txn, name, NodeState::Lost { since });
+    }
+}
+
+fn set_state(txn: &mut Transaction, name: &NodeName, state: NodeState) {
+    let Some(node) = txn
+        .cluster()
+        .nodes
+        .get(name)
+        .filter(|n| n.state != state)
+        .cloned()
+    else {
+        return;
+    };
+    // Another reason for the same state is shown, but is no transition.
+    let transition = node.state.name() != state.name();
+    if transition {
+        let (severity, message) = match &state {
+            NodeState::Ready => (
+                Severity::Normal,
+                "its agent and its engine answer".to_owned(),
+            ),
+            NodeState::RuntimeUnhealthy { reason } => (Severity::Warning, reason.clone()),
+            NodeState::Lost { .. } => (
+                Severity::Warning,
+                "its agent was not heard from for too long".to_owned(),
+            ),
+        };
+        txn.event(
+            Subject::Node { name: name.clone() },
+            severity,
+            state.name(),
+            message,
+        );
+    }
+    let state_since = if transition {
+        txn.now()
+    } else {
+        node.state_since
+    };
+    put_node(
+        txn,
+        NodeRecord {
+            state,
+            state_since,
+            ..NodeRecord::clone(&node)
+        },
+    );
+}
+
+fn put_node(txn: &mut Transaction, mut node: NodeRecord) {
+    node.version = txn.version();
+    txn.put(Change::Node(node.name.clone(), Some(Arc::new(node))));
+}
+
+/// Notes which images a node has.
+pub fn images(txn: &mut Transaction, name: &NodeName, mut images: Vec<String>) {
+    images.sort();
+    images.dedup();
+    images.truncate(IMAGES_MAX);
+    let known = txn.cluster().images.get(name).map(|images| &***images);
+    if txn.cluster().nodes.contains_key(name) && known != Some(&images) {
+        txn.put(Change::Images(name.clone(), Some(Arc::new(images))));
+    }
+}
+
+/// Notes that an agent did not accept an assignment.
+pub fn rejected(txn: &mut Transaction, name: &NodeName, generation: Generation, reason: &str) {
+    let reason: String = reason.chars().take(500).collect();
+    let message = format!("assignment {generation}: {reason}");
+    txn.event(
+        Subject::Node { name: name.clone() },
+        Severity::Warning,
+        "AssignmentRejected",
+        message,
+    );
+}
+
+/// Notes what an agent saw on its node. What it says of instances that are not on its node counts
+/// for nothing.
+pub fn observed(txn: &mut Transaction, name: &NodeName, observed: &Observed) {
+    let mut named = BTreeSet::new();
+    for seen in &observed.instances {
+        named.insert(&seen.id);
+        if let Some(instance) = on_node(txn, name, &seen.id) {
+            note_status(txn, &instance, &seen.status);
+        }
+    }
+    let gone: Vec<InstanceId> = match observed.scope {
+        Scope::Full => {
+            let ids = txn.cluster().instances_on(name).map(|i| &i.id);
+            ids.filter(|id| !named.contains(id)).cloned().collect()
+        }
+        Scope::Delta => observed.gone.clone(),
+    };
+    for id in gone {
+        if let Some(instance) = on_node(txn, name, &id) {
+            note_gone(txn, &instance, observed.generation);
+        }
+    }
+}
+
+fn on_node(txn: &Transaction, name: &NodeName, id: &InstanceId) -> Option<Arc<InstanceRecord>> {
+    txn.cluster()
+        .instances
+        .get(id)
+        .filter(|i| i.node.as_ref() == Some(name))
+        .cloned()
+}
+
+/// Removes an instance that was to stop, once its agent has seen that and nothing is left of it.
+fn note_gone(txn: &mut Transaction, instance: &InstanceRecord, generation: Generation) {
+    let told = instance
+        .stop_generation
+        .is_some_and(|stop| generation >= stop);
+    if instance.goal == Goal::Stop && told {
+        let subject = Subject::instance(&instance.workload, &instance.id);
+        txn.event(
+            subject,
+            Severity::Normal,
+            "Stopped",
+            "nothing is left of it",
+        );
+        txn.put(Change::Instance(instance.id.clone(), None));
+    }
+}
+
+fn note_status(txn: &mut Transaction, instance: &InstanceRecord, status: &InstanceStatus) {
+    let mut status = status.clone();
+    if instance.goal == Goal::Stop {
+        status.phase = Phase::Stopping;
+    }
+    if status == instance.status {
+        return;
+    }
+    let subject = Subject::instance(&instance.workload, &instance.id);
+    if let Some(exit) = status
+        .last_exit
+        .as_ref()
+        .filter(|e| instance.status.last_exit.as_ref() != Some(e))
+    {
+        let severity = if exit.code == 0 {
+            Severity::Normal
+        } else {
+            Severity::Warning
+        };
+        txn.event(subject.clone(), severity, "Exited", exit.to_string());
+    }
+    let transition = is_transition(&instance.status.phase, &status.phase);
+    if transition && let Some((severity, message)) = news(&status.phase) {
+        txn.event(subject, severity, status.phase.name(), message);
+    }
+    let now = txn.now();
+    txn.update_instance(&instance.id, |instance| {
+        if transition {
+            instance.phase_since = now;
+        }
+        instance.status = status;
+    });
+}
+
+/// Whether something began anew: another phase, or the same one after a restart.
+fn is_transition(from: &Phase, to: &Phase) -> bool {
+    match (from, to) {
+        (Phase::Running { started_at: a }, Phase::Running { started_at: b }) => a != b,
+        (from, to) => from.name() != to.name(),
+    }
+}
+
+/// What is worth an event when an instance gets into a phase.
+fn news(phase: &Phase) -> Option<(Severity, String)> {
+    match phase {
+        Phase::Pulling => Some((Severity::Normal, "the image is being fetched".to_owned())),
+        Phase::Running { .. } => Some((Severity::Normal, "its container was started".to_owned())),
+        Phase::BackingOff { reason, .. } | Phase::Failed { reason } => {
+            Some((Severity::Warning, reason.clone()))
+        }
+        Phase::Succeeded => Some((Severity::Normal, "its container ended".to_owned())),
+        Phase::Pending { .. }
+        | Phase::Assigned
+        | Phase::Prepared
+        | Phase::Starting
+        | Phase::Stopping => None,
+    }
+}

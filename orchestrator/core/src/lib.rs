@@ -1,0 +1,15 @@
+//! The decisions of the server: what a command changes, what follows from it, and where.
+//!
+//! Everything here is a function of a [`cluster::Cluster`] and a time that the caller passes in.
+//! Nothing reads a clock, draws a random number, does I/O or logs: the same input gives the same
+//! output. The server around it (crate `windlass-orchestrator`) makes the changes durable.
+
+pub mod cluster;
+pub mod command;
+pub mod diff;
+pub mod lease;
+pub mod plan;
+pub mod record;
+pub mod scheduler;
+pub mod transaction;
+pub mod view;

@@ -1,0 +1,4 @@
+mod filters;
+mod fixture;
+mod properties;
+mod scores;
