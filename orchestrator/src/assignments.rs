@@ -1,0 +1,186 @@
+//! What an agent has been told to run, and how to tell it what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use windlass_api::{
+    ids::{Generation, InstanceId, NodeName},
+    resource::Goal,
+    wire::{AssignedInstance, AssignmentFrame, FRAME_ITEMS_MAX},
+};
+use windlass_core::cluster::Cluster;
+
+/// What an agent has been told in its session.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    generation: Option<Generation>,
+    instances: BTreeMap<InstanceId, AssignedInstance>,
+    /// The instances whose end it has been asked to confirm.
+    asked_to_stop: BTreeSet<InstanceId>,
+}
+
+impl Told {
+    /// The frames that tell a node's agent what it does not know of its assignment yet. Empty if
+    /// it knows everything.
+    pub(crate) fn update(&mut self, cluster: &Cluster, node: &NodeName) -> Vec<AssignmentFrame> {
+        let generation = cluster.generation(node);
+        if self.generation == Some(generation) {
+            return Vec::new();
+        }
+        let assignment = cluster.assignment(node);
+        let changed: Vec<AssignedInstance> = assignment
+            .instances
+            .values()
+            .filter(|new| self.instances.get(&new.id) != Some(new))
+            .cloned()
+            .collect();
+        let stopping: BTreeSet<InstanceId> = cluster
+            .instances_on(node)
+            .filter(|i| i.goal == Goal::Stop)
+            .map(|i| i.id.clone())
+            .collect();
+        // Those too of which this session never said that they should run: the agent may have
+        // them from an earlier one, or they came and went while it was away. Either way nobody
+        // but the agent can say that they are gone.
+        let unasked = stopping.difference(&self.asked_to_stop);
+        let missing = self
+            .instances
+            .keys()
+            .filter(|id| !assignment.instances.contains_key(*id));
+        let removed: BTreeSet<InstanceId> = unasked.chain(missing).cloned().collect();
+        let removed = removed.into_iter().collect();
+        let frames = frames(cluster, generation, self.generation, changed, removed);
+        *self = Self {
+            generation: Some(generation),
+            instances: assignment.instances,
+            asked_to_stop: stopping,
+        };
+        frames
+    }
+}
+
+fn frames(
+    cluster: &Cluster,
+    generation: Generation,
+    base: Option<Generation>,
+    changed: Vec<AssignedInstance>,
+    mut removed: Vec<InstanceId>,
+) -> Vec<AssignmentFrame> {
+    let mut chunks: Vec<Vec<AssignedInstance>> =
+        changed.chunks(FRAME_ITEMS_MAX).map(<[_]>::to_vec).collect();
+    if chunks.is_empty() {
+        chunks.push(Vec::new());
+    }
+    let last = chunks.len() - 1;
+    chunks
+        .into_iter()
+        .enumerate()
+        .map(|(i, instances)| AssignmentFrame {
+            epoch: cluster.record.epoch,
+            generation,
+            base,
+            more: i < last,
+            instances,
+            removed: if i == last {
+                std::mem::take(&mut removed)
+            } else {
+                Vec::new()
+            },
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+    use windlass_api::{
+        ids::{ClusterId, Uid, WorkloadKey},
+        resource::Manifest,
+        wire::{Hello, PROTOCOL},
+    };
+    use windlass_core::{
+        command,
+        plan::{Scope, plan},
+        transaction::Transaction,
+    };
+
+    use super::*;
+
+    fn node() -> NodeName {
+        "n1".parse().unwrap()
+    }
+
+    fn key() -> WorkloadKey {
+        "default/web".parse().unwrap()
+    }
+
+    fn act(cluster: &mut Cluster, act: impl FnOnce(&mut Transaction)) {
+        let mut txn = Transaction::new(cluster, "2026-01-01T00:00:00Z".parse().unwrap());
+        act(&mut txn);
+        plan(&mut txn, &Scope::All);
+        *cluster = txn.finish().0;
+    }
+
+    /// A cluster with one node and so many instances on it.
+    fn cluster(replicas: usize) -> Cluster {
+        let mut cluster = Cluster::new(ClusterId(Uuid::nil()));
+        let hello: Hello = serde_json::from_value(json!({
+            "protocol": PROTOCOL, "node": "n1",
+            "info": {
+                "agentId": Uuid::nil(), "agentVersion": "0", "engineId": "e",
+                "engineVersion": "0", "os": "linux", "arch": "x86_64",
+            },
+            "capacity": { "cpu": "2", "memory": "2Gi" }, "labels": {}, "taints": [],
+            "cluster": null, "seen": null, "runtime": { "state": "healthy" },
+        }))
+        .unwrap();
+        let manifest = Manifest::from_json(json!({
+            "kind": "Service", "name": "web", "spec": { "image": "nginx", "replicas": replicas },
+        }))
+        .unwrap();
+        act(&mut cluster, |txn| {
+            command::agent::hello(txn, &hello).unwrap();
+            command::apply(txn, &[manifest], &[Uid(Uuid::nil())]).unwrap();
+        });
+        cluster
+    }
+
+    #[test]
+    fn the_first_update_is_whole_and_later_ones_are_changes() {
+        let mut cluster = cluster(2);
+        let mut told = Told::default();
+        let first = told.update(&cluster, &node());
+        assert_eq!((first[0].base, first[0].instances.len()), (None, 2));
+        assert!(told.update(&cluster, &node()).is_empty());
+        act(&mut cluster, |txn| {
+            command::scale(txn, &key(), 3, None).unwrap();
+        });
+        let change = told.update(&cluster, &node());
+        assert_eq!(change[0].base, Some(first[0].generation));
+        assert_eq!((change[0].instances.len(), change[0].removed.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_is_to_stop_is_named_once_in_a_session() {
+        let mut cluster = cluster(2);
+        let mut told = Told::default();
+        told.update(&cluster, &node());
+        for (replicas, removed) in [(1, 1), (0, 1)] {
+            act(&mut cluster, |txn| {
+                command::scale(txn, &key(), replicas, None).unwrap();
+            });
+            assert_eq!(told.update(&cluster, &node())[0].removed.len(), removed);
+        }
+        // A new session names all that nobody has confirmed.
+        let whole = Told::default().update(&cluster, &node());
+        assert_eq!((whole[0].base, whole[0].removed.len()), (None, 2));
+    }
+
+    #[test]
+    fn a_large_assignment_comes_in_several_frames() {
+        let cluster = cluster(FRAME_ITEMS_MAX + 1);
+        let frames = Told::default().update(&cluster, &node());
+        let shape: Vec<_> = frames.iter().map(|f| (f.instances.len(), f.more)).collect();
+        assert_eq!(shape, [(FRAME_ITEMS_MAX, true), (1, false)]);
+    }
+}

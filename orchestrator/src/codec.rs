@@ -1,0 +1,153 @@
+//! Changes as the store keeps them: one table for each kind of record, JSON as the value.
+
+use std::sync::Arc;
+
+use serde::{Serialize, de::DeserializeOwned};
+use windlass_api::ids::{ClusterId, Version};
+use windlass_core::{
+    cluster::Cluster,
+    record::{Change, RevisionKey, RevisionRecord},
+};
+
+use crate::store::{Batch, Key, Records};
+
+/// A stored record cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The record's table is not known to this version.
+    #[error(
+        "the store has a record of an unknown kind, `{table}/{id}`: it was written by a newer windlass"
+    )]
+    UnknownTable {
+        /// The table.
+        table: String,
+        /// The record's id.
+        id: String,
+    },
+    /// The record is not what its table holds.
+    #[error("the stored record `{table}/{id}` cannot be read")]
+    Record {
+        /// The table.
+        table: String,
+        /// The record's id.
+        id: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The record's id is not of the form that its table has.
+    #[error("the stored record `{table}/{id}` has an unusable id")]
+    Id {
+        /// The table.
+        table: String,
+        /// The record's id.
+        id: String,
+    },
+}
+
+/// What the store is to write for these changes. Of several changes to one record the last counts.
+#[must_use]
+pub(crate) fn encode(version: Version, changes: &[Change]) -> Batch {
+    let mut batch = Batch::new(version);
+    for change in changes {
+        match entry(change) {
+            (key, Some(value)) => batch.put(key, value),
+            (key, None) => batch.delete(key),
+        }
+    }
+    batch
+}
+
+fn entry(change: &Change) -> (Key, Option<Vec<u8>>) {
+    match change {
+        Change::Cluster(r) => (Key::new("cluster", "cluster"), Some(json(r))),
+        Change::Workload(key, r) => (Key::new("workload", key), r.as_ref().map(json)),
+        Change::Revision(key, r) => (Key::new("revision", revision_id(key)), r.as_ref().map(json)),
+        Change::Instance(id, r) => (Key::new("instance", id), r.as_ref().map(json)),
+        Change::Node(name, r) => (Key::new("node", name), r.as_ref().map(json)),
+        Change::Assignment(name, r) => (Key::new("assignment", name), r.as_ref().map(json)),
+        Change::Images(name, r) => (Key::new("images", name), r.as_ref().map(json)),
+        Change::Event(id, r) => (Key::new("event", id), r.as_ref().map(json)),
+        Change::Idempotency(key, r) => (Key::new("idempotency", key), r.as_ref().map(json)),
+    }
+}
+
+fn revision_id(key: &RevisionKey) -> String {
+    format!("{}/{}", key.workload, key.number)
+}
+
+fn json<T: Serialize>(record: &T) -> Vec<u8> {
+    serde_json::to_vec(record).expect("records have string keys and no failing serializers")
+}
+
+/// The state that the store holds. An empty store holds that of a new cluster.
+///
+/// # Errors
+/// The first record that cannot be read.
+pub(crate) fn decode(records: &Records, new_id: ClusterId) -> Result<Cluster, Error> {
+    let mut cluster = Cluster::new(new_id);
+    for (key, value) in &records.records {
+        cluster.apply(&change(key, value)?);
+    }
+    cluster.version = records.version;
+    if cluster.record.epoch != records.epoch {
+        let mut record = (*cluster.record).clone();
+        record.epoch = records.epoch;
+        cluster.apply(&Change::Cluster(Arc::new(record)));
+    }
+    Ok(cluster)
+}
+
+fn change(key: &Key, value: &[u8]) -> Result<Change, Error> {
+    let table = key.table.as_str();
+    let bad_id = || Error::Id {
+        table: table.to_owned(),
+        id: key.id.clone(),
+    };
+    Ok(match table {
+        "cluster" => Change::Cluster(read(key, value)?),
+        "workload" => Change::Workload(
+            key.id.parse().map_err(|_| bad_id())?,
+            Some(read(key, value)?),
+        ),
+        "revision" => {
+            let record: Arc<RevisionRecord> = read(key, value)?;
+            Change::Revision(record.key.clone(), Some(record))
+        }
+        "instance" => Change::Instance(
+            key.id.parse().map_err(|_| bad_id())?,
+            Some(read(key, value)?),
+        ),
+        "node" => Change::Node(
+            key.id.parse().map_err(|_| bad_id())?,
+            Some(read(key, value)?),
+        ),
+        "assignment" => Change::Assignment(
+            key.id.parse().map_err(|_| bad_id())?,
+            Some(read(key, value)?),
+        ),
+        "images" => Change::Images(
+            key.id.parse().map_err(|_| bad_id())?,
+            Some(read(key, value)?),
+        ),
+        "event" => Change::Event(
+            key.id.parse().map_err(|_| bad_id())?,
+            Some(read(key, value)?),
+        ),
+        "idempotency" => Change::Idempotency(key.id.clone(), Some(read(key, value)?)),
+        other => {
+            return Err(Error::UnknownTable {
+                table: other.to_owned(),
+                id: key.id.clone(),
+            });
+        }
+    })
+}
+
+fn read<T: DeserializeOwned>(key: &Key, value: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(value).map_err(|source| Error::Record {
+        table: key.table.clone(),
+        id: key.id.clone(),
+        source,
+    })
+}

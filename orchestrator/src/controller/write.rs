@@ -1,0 +1,127 @@
+//! What users ask for, and what becomes of it.
+
+use uuid::Uuid;
+use windlass_api::{
+    apply::Outcome,
+    ids::{NodeName, Uid, Version, WorkloadKey},
+    resource::{Manifest, NodePatch},
+};
+use windlass_core::{
+    cluster::Cluster,
+    command::{self, Applied, Refusal, idempotency},
+    transaction::Transaction,
+};
+
+/// Something that a user asks for.
+#[derive(Debug)]
+pub enum Write {
+    /// Apply manifests: all, or none.
+    Apply(Vec<Manifest>),
+    /// Apply one manifest.
+    Put(Box<Manifest>, Option<Version>),
+    /// Delete a workload.
+    Delete(WorkloadKey, Option<Version>),
+    /// Change how many instances are wanted.
+    Scale(WorkloadKey, u32, Option<Version>),
+    /// Replace every instance by a fresh one.
+    Restart(WorkloadKey, Option<Version>),
+    /// Change what operators may change about a node.
+    PatchNode(NodeName, Box<NodePatch>, Option<Version>),
+}
+
+/// The key that makes a request repeatable, and a digest of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The key that the client chose.
+    pub key: String,
+    /// The digest.
+    pub request: u64,
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub struct Written {
+    /// The state that has it.
+    pub cluster: Cluster,
+    /// What was done to each workload.
+    pub results: Vec<Applied>,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It is not allowed, or makes no sense.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The disk is full. Nothing was written.
+    #[error("the server's disk is full: nothing was written; free some space and try again")]
+    NoSpace,
+    /// Too many commands wait.
+    #[error("the server has too much to do: try again in a moment")]
+    Overloaded,
+    /// The server stops.
+    #[error("the server is shutting down")]
+    Stopping,
+}
+
+/// Decides on a write, unless its repetition is answered from memory.
+pub(super) fn carry_out(
+    txn: &mut Transaction,
+    write: Write,
+    idempotency: Option<Idempotency>,
+) -> Result<Vec<Applied>, Refusal> {
+    if let Some(Idempotency { key, request }) = &idempotency
+        && let Some(known) = idempotency::recall(txn, key, *request)?
+    {
+        let replay = |(key, outcome): &(WorkloadKey, Outcome)| Applied {
+            key: key.clone(),
+            outcome: *outcome,
+            diff: Vec::new(),
+        };
+        return Ok(known.results.iter().map(replay).collect());
+    }
+    let applied = txn.attempt(|txn| decide(txn, &write))?;
+    if let Some(Idempotency { key, request }) = idempotency {
+        let results = applied.iter().map(|a| (a.key.clone(), a.outcome)).collect();
+        idempotency::remember(txn, key, request, results);
+    }
+    Ok(applied)
+}
+
+fn decide(txn: &mut Transaction, write: &Write) -> Result<Vec<Applied>, Refusal> {
+    let updated = |key: &WorkloadKey| {
+        vec![Applied {
+            key: key.clone(),
+            outcome: Outcome::Updated,
+            diff: Vec::new(),
+        }]
+    };
+    match write {
+        Write::Apply(manifests) => {
+            let uids: Vec<Uid> = manifests.iter().map(|_| Uid(Uuid::new_v4())).collect();
+            command::apply(txn, manifests, &uids)
+        }
+        Write::Put(manifest, expected) => Ok(vec![command::put(
+            txn,
+            manifest,
+            *expected,
+            Uid(Uuid::new_v4()),
+        )?]),
+        Write::Delete(key, expected) => {
+            command::delete(txn, key, *expected)?;
+            Ok(updated(key))
+        }
+        Write::Scale(key, replicas, expected) => {
+            command::scale(txn, key, *replicas, *expected)?;
+            Ok(updated(key))
+        }
+        Write::Restart(key, expected) => {
+            command::restart(txn, key, *expected)?;
+            Ok(updated(key))
+        }
+        Write::PatchNode(name, patch, expected) => {
+            command::patch_node(txn, name, patch, *expected)?;
+            Ok(Vec::new())
+        }
+    }
+}

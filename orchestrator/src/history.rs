@@ -1,0 +1,178 @@
+//! The last commits, for watches: each with the state before and after it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::broadcast;
+use windlass_api::ids::Version;
+use windlass_core::{cluster::Cluster, record::Change};
+
+/// How many commits are kept. With states that share what did not change, that is a few MB; at
+/// ten commits a second it reaches back almost two minutes, and an idle cluster's reach back
+/// for days.
+const COMMITS_MAX: usize = 1_024;
+/// The most changes in all the commits that are kept, since one commit can have thousands.
+const CHANGES_MAX: usize = 16_384;
+/// How many commits a watcher may be behind before it has to begin again.
+const BACKLOG_MAX: usize = 256;
+
+/// A commit: durable before anybody saw it.
+#[derive(Debug)]
+pub struct Commit {
+    /// The state before.
+    pub before: Cluster,
+    /// The state after.
+    pub after: Cluster,
+    /// What changed, in order.
+    pub changes: Vec<Change>,
+}
+
+/// The last commits, and those to come.
+#[derive(Debug)]
+pub struct History {
+    kept: Mutex<Kept>,
+    new: broadcast::Sender<Arc<Commit>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    commits: VecDeque<Arc<Commit>>,
+    changes: usize,
+    /// The version from which a watch can begin.
+    oldest: Version,
+}
+
+/// The commits since a version, and those to come.
+pub type Since = (Vec<Arc<Commit>>, broadcast::Receiver<Arc<Commit>>);
+
+/// A watch cannot begin at that version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// What followed it is forgotten.
+    Past {
+        /// The oldest version from which a watch can begin.
+        oldest: Version,
+    },
+    /// It has not happened: the client saw a state that this server has not (a restored backup).
+    Future {
+        /// The newest version.
+        newest: Version,
+    },
+}
+
+impl History {
+    /// A history that begins after `version`.
+    #[must_use]
+    pub fn new(version: Version) -> Self {
+        let kept = Kept {
+            commits: VecDeque::new(),
+            changes: 0,
+            oldest: version,
+        };
+        Self {
+            kept: Mutex::new(kept),
+            new: broadcast::Sender::new(BACKLOG_MAX),
+        }
+    }
+
+    /// Adds a commit and tells everybody who watches.
+    pub fn push(&self, commit: Arc<Commit>) {
+        let mut kept = self.lock();
+        kept.changes += commit.changes.len();
+        kept.commits.push_back(Arc::clone(&commit));
+        while kept.commits.len() > COMMITS_MAX
+            || (kept.changes > CHANGES_MAX && kept.commits.len() > 1)
+        {
+            if let Some(forgotten) = kept.commits.pop_front() {
+                kept.changes -= forgotten.changes.len();
+                kept.oldest = forgotten.after.version;
+            }
+        }
+        // Sent under the lock, so that a watch that begins now misses none and sees none twice.
+        // That nobody watches is no error.
+        let _nobody_watches = self.new.send(commit);
+    }
+
+    /// The commits since a version, and those to come.
+    ///
+    /// # Errors
+    /// If the version is too old, or has not happened.
+    pub fn since(&self, from: Version) -> Result<Since, Unknown> {
+        let kept = self.lock();
+        let newest = kept.commits.back().map_or(kept.oldest, |c| c.after.version);
+        if from < kept.oldest {
+            return Err(Unknown::Past {
+                oldest: kept.oldest,
+            });
+        }
+        if from > newest {
+            return Err(Unknown::Future { newest });
+        }
+        let past = kept
+            .commits
+            .iter()
+            .filter(|c| c.after.version > from)
+            .cloned()
+            .collect();
+        Ok((past, self.new.subscribe()))
+    }
+
+    /// The oldest version from which a watch can begin.
+    #[must_use]
+    pub fn oldest(&self) -> Version {
+        self.lock().oldest
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // Nothing panics while it is held, and every state of it is whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_api::ids::ClusterId;
+
+    use super::*;
+
+    fn commit(version: u64) -> Arc<Commit> {
+        let mut before = Cluster::new(ClusterId(uuid::Uuid::nil()));
+        before.version = Version(version - 1);
+        let mut after = before.clone();
+        after.version = Version(version);
+        Arc::new(Commit {
+            before,
+            after,
+            changes: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_watch_has_no_gap() {
+        let history = History::new(Version(5));
+        (6..=8).for_each(|v| history.push(commit(v)));
+        let (past, mut new) = history.since(Version(6)).unwrap();
+        history.push(commit(9));
+        let versions: Vec<_> = past.iter().map(|c| c.after.version.0).collect();
+        assert_eq!(versions, [7, 8]);
+        assert_eq!(new.try_recv().unwrap().after.version, Version(9));
+    }
+
+    #[test]
+    fn what_is_forgotten_or_has_not_happened_is_said() {
+        let history = History::new(Version(5));
+        (6..6 + COMMITS_MAX as u64 + 1).for_each(|v| history.push(commit(v)));
+        assert_eq!(
+            history.since(Version(5)).unwrap_err(),
+            Unknown::Past { oldest: Version(6) }
+        );
+        let newest = Version(6 + COMMITS_MAX as u64);
+        assert_eq!(
+            history.since(Version(10_000)).unwrap_err(),
+            Unknown::Future { newest }
+        );
+        assert!(history.since(newest).unwrap().0.is_empty());
+    }
+}

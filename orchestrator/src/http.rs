@@ -1,0 +1,116 @@
+//! The REST API.
+//!
+//! `operations.rs` is the one table of what the API can do: the router and the OpenAPI document
+//! are both made from it, so that no route can be undocumented and what is not in it is refused.
+//! Everything that is refused, wherever, leaves as a problem (RFC 9457) through `envelope.rs`.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    middleware::{from_fn, from_fn_with_state},
+};
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
+
+use crate::{controller::Handle, metrics::Metrics, sessions::Sessions};
+
+mod agents;
+mod apply;
+mod collection;
+mod envelope;
+mod etag;
+mod instances;
+mod list;
+mod listener;
+mod loopback;
+mod nodes;
+mod openapi;
+mod operation;
+mod operations;
+mod parameters;
+mod server;
+mod session;
+mod stream;
+mod watch;
+mod workloads;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use listener::serve;
+pub use loopback::{ListenError, check_listen};
+use operation::Operation;
+
+/// The largest body of a request, in bytes: 500 workloads of 2 KB each, and a bound on what a
+/// request can cost.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// The most watches at a time: one for each of a few hundred terminals and dashboards. A watch
+/// that waits holds a few KB.
+const WATCHES_MAX: usize = 500;
+/// The most logs that are read at a time. Each holds at most 1 MiB of chunks.
+const LOG_STREAMS_MAX: usize = 64;
+
+/// What every handler has.
+#[derive(Debug)]
+pub(crate) struct Api {
+    handle: Handle,
+    metrics: Arc<Metrics>,
+    sessions: Arc<Sessions>,
+    /// Ends the answers that would not end by themselves.
+    shutdown: CancellationToken,
+    watches: Arc<Semaphore>,
+    log_streams: Arc<Semaphore>,
+    openapi: Bytes,
+}
+
+impl Api {
+    fn watches_open(&self) -> usize {
+        WATCHES_MAX - self.watches.available_permits()
+    }
+
+    fn log_streams_open(&self) -> usize {
+        LOG_STREAMS_MAX - self.log_streams.available_permits()
+    }
+}
+
+/// The API on top of a controller. Answers that would not end by themselves end at `shutdown`.
+pub(crate) fn router(
+    handle: Handle,
+    metrics: Arc<Metrics>,
+    sessions: Arc<Sessions>,
+    shutdown: CancellationToken,
+) -> Router {
+    build(operations::all(), handle, metrics, sessions, shutdown)
+}
+
+fn build(
+    operations: Vec<Operation>,
+    handle: Handle,
+    metrics: Arc<Metrics>,
+    sessions: Arc<Sessions>,
+    shutdown: CancellationToken,
+) -> Router {
+    let api = Arc::new(Api {
+        handle,
+        metrics,
+        sessions,
+        shutdown,
+        watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+        log_streams: Arc::new(Semaphore::new(LOG_STREAMS_MAX)),
+        openapi: openapi::document(&operations),
+    });
+    let layers = ServiceBuilder::new()
+        .layer(from_fn_with_state(Arc::clone(&api), envelope::enclose))
+        .layer(CatchPanicLayer::custom(envelope::panicked))
+        .layer(from_fn(loopback::admit))
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX));
+    operation::routes(operations)
+        .fallback(operation::no_route)
+        .layer(layers)
+        .with_state(api)
+}

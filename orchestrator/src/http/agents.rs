@@ -1,0 +1,54 @@
+//! Where agents connect: see [`windlass_api::wire`].
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{
+        State,
+        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
+    },
+    response::Response,
+};
+use uuid::Uuid;
+use windlass_api::{problem::Code, wire::FRAME_BYTES_MAX};
+
+use super::{Api, parameters::PathParameters, session, stream};
+use crate::error::Error;
+
+/// Opens an agent's session.
+pub(super) async fn session(
+    State(api): State<Arc<Api>>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Error> {
+    let (handle, sessions) = (api.handle.clone(), Arc::clone(&api.sessions));
+    let shutdown = api.shutdown.clone();
+    Ok(bounded(upgrade)?.on_upgrade(|socket| session::serve(socket, handle, sessions, shutdown)))
+}
+
+/// Opens a stream that the server asked for.
+pub(super) async fn stream(
+    State(api): State<Arc<Api>>,
+    path: PathParameters,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Error> {
+    let id: Uuid = path.get("stream")?;
+    let upgrade = bounded(upgrade)?;
+    let chunks = api
+        .sessions
+        .opened(id)
+        .ok_or_else(|| Error::new(Code::NotFound, "nobody waits for that stream (any more)"))?;
+    Ok(upgrade.on_upgrade(|socket| stream::pipe(socket, chunks)))
+}
+
+fn bounded(
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<WebSocketUpgrade, Error> {
+    match upgrade {
+        Ok(upgrade) => Ok(upgrade
+            .max_message_size(FRAME_BYTES_MAX)
+            .max_frame_size(FRAME_BYTES_MAX)),
+        Err(rejection) => Err(Error::malformed(format!(
+            "this route is for the WebSockets of agents: {rejection}"
+        ))),
+    }
+}

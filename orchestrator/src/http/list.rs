@@ -1,0 +1,164 @@
+//! Lists: selected, in order, page by page; and the watches that go on from them.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use windlass_api::{
+    ids::{Namespace, Version},
+    list::{List, PAGE_DEFAULT, PAGE_MAX},
+    selector::Selector,
+};
+use windlass_core::cluster::Cluster;
+
+use super::{
+    Api,
+    collection::Collection,
+    parameters::{PathParameters, Query},
+    watch,
+};
+use crate::error::Error;
+
+/// What a list or a watch is asked for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// Only objects with these labels: `a=b,c!=d,e,!f`.
+    #[schemars(with = "String")]
+    label_selector: Option<String>,
+    /// Only objects with these fields, written like labels.
+    #[schemars(with = "String")]
+    field_selector: Option<String>,
+    /// The most objects of a page, up to 5,000. Default 500.
+    #[schemars(with = "usize", range(min = 1, max = 5_000))]
+    limit: Option<usize>,
+    /// Where the page begins: `continue` of the page before.
+    #[serde(rename = "continue")]
+    #[schemars(with = "String")]
+    after: Option<String>,
+    /// Answer with server-sent events instead: each is a watch event, its `event` the type, its
+    /// `data` the JSON, and its `id`, where it has one, a version from which a watch can go on.
+    #[serde(default)]
+    watch: bool,
+    /// Watch what happened after this version. Absent: begin with a `put` for every object that
+    /// exists, then a `bookmark`.
+    #[schemars(with = "Version")]
+    from: Option<Version>,
+}
+
+/// Which objects of a collection are wanted.
+#[derive(Debug, Clone)]
+pub(super) struct Selection {
+    namespace: Option<Namespace>,
+    labels: Selector,
+    fields: Selector,
+}
+
+impl Selection {
+    fn new<C: Collection>(namespace: Option<Namespace>, query: &ListQuery) -> Result<Self, Error> {
+        let fields = selector("fieldSelector", query.field_selector.as_deref())?;
+        if let Some(unknown) = fields.keys().find(|key| !C::FIELDS.contains(key)) {
+            return Err(Error::malformed(format!(
+                "the query is not understood: fieldSelector: there is no field `{unknown}`; the \
+                 fields are {}",
+                C::FIELDS.join(", ")
+            )));
+        }
+        let labels = selector("labelSelector", query.label_selector.as_deref())?;
+        Ok(Self {
+            namespace,
+            labels,
+            fields,
+        })
+    }
+
+    /// The object with this key in `cluster`, if it is wanted.
+    pub(super) fn find<C: Collection>(&self, cluster: &Cluster, key: &C::Key) -> Option<C::Object> {
+        // Asked first, since it is much cheaper than making the object.
+        if self.namespace.is_some() && C::namespace(cluster, key) != self.namespace.as_ref() {
+            return None;
+        }
+        let object = C::get(cluster, key)?;
+        let wanted = self.labels.selects(|key| C::label(&object, key))
+            && self.fields.selects(|key| C::field(&object, key));
+        wanted.then_some(object)
+    }
+}
+
+fn selector(parameter: &str, text: Option<&str>) -> Result<Selector, Error> {
+    text.unwrap_or_default().parse().map_err(|error| {
+        Error::malformed(format!("the query is not understood: {parameter}: {error}"))
+    })
+}
+
+/// Lists a collection, or watches it.
+pub(super) async fn list<C: Collection>(
+    State(api): State<Arc<Api>>,
+    path: PathParameters,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Error> {
+    let selection = Selection::new::<C>(path.optional("namespace")?, &query)?;
+    if query.watch {
+        if query.limit.is_some() || query.after.is_some() {
+            return Err(contradiction(
+                "a watch has no pages: leave out `limit` and `continue`",
+            ));
+        }
+        return watch::open::<C>(&api, selection, query.from);
+    }
+    if query.from.is_some() {
+        return Err(contradiction("`from` belongs to a watch: add `watch=true`"));
+    }
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(contradiction(&format!(
+            "limit: from 1 to {PAGE_MAX}, not {limit}"
+        )));
+    }
+    let after = query.after.as_deref().map(key_of::<C>).transpose()?;
+    Ok(Json(page::<C>(&api.handle.state(), &selection, after, limit)).into_response())
+}
+
+fn contradiction(why: &str) -> Error {
+    Error::malformed(format!("the query is not understood: {why}"))
+}
+
+fn key_of<C: Collection>(token: &str) -> Result<C::Key, Error> {
+    token.parse().map_err(|_| {
+        contradiction("continue: this is not the `continue` of a page of this collection")
+    })
+}
+
+/// A page: the first `limit` wanted objects after `after`.
+fn page<C: Collection>(
+    cluster: &Cluster,
+    selection: &Selection,
+    after: Option<C::Key>,
+    limit: usize,
+) -> List<C::Object> {
+    let mut items = Vec::new();
+    let mut last = None;
+    let mut next = None;
+    for key in C::keys(cluster, after.as_ref()) {
+        let Some(object) = selection.find::<C>(cluster, key) else {
+            continue;
+        };
+        if items.len() == limit {
+            // There is more: the next page begins after the last object of this one.
+            next = last.map(ToString::to_string);
+            break;
+        }
+        items.push(object);
+        last = Some(key);
+    }
+    List {
+        items,
+        version: cluster.version,
+        next,
+    }
+}

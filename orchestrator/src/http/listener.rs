@@ -1,0 +1,210 @@
+//! Accepting connections: a bounded number, none of which can be held by doing nothing.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::{Sleep, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::check_listen;
+
+/// The most connections at a time; further ones wait in the kernel's queue. 1,000 agents have one
+/// session each; 64 logs have two connections, 500 watches and 64 requests one: 1,692. The rest is
+/// for connections that are idle between two requests.
+const CONNECTIONS_MAX: usize = 2_048;
+/// How long a client may take for the head of a request, or do nothing before the next one.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// The largest head of a request, and how much of a body is read at a time, in bytes.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+/// How long requests may go on after the shutdown began.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a client may take nothing of what is sent to it. Its connection, and what is in memory
+/// for it, must not be kept for one that is stuck; a terminal that was paused can be longer, and
+/// its client connects again.
+const TAKE_WITHIN: Duration = Duration::from_secs(60);
+/// How long to wait if no connection can be accepted, which a lack of descriptors can cause.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Serves `router` until `shutdown`, and then lets the requests end that are being answered.
+///
+/// # Errors
+/// If the listener is on an address that must not be listened on.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    check_listen(listener.local_addr()?)
+        .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        // Cancel-safe, all of them: a permit that is not used is given back.
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            connection = accept(&listener, &free) => {
+                connections.spawn(answer(connection, router.clone(), shutdown.clone()));
+            }
+            Some(ended) = connections.join_next() => note(ended),
+        }
+    }
+    drop(listener);
+    let drained = async {
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
+    };
+    if tokio::time::timeout(DRAIN_WITHIN, drained).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "connections were cut off at shutdown"
+        );
+    }
+    Ok(())
+}
+
+async fn accept(listener: &TcpListener, free: &Arc<Semaphore>) -> Connection {
+    let permit = Arc::clone(free)
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                return Connection {
+                    stream,
+                    stuck: None,
+                    _permit: permit,
+                };
+            }
+            // A client that has gone again already says nothing about the next one.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot accept connections");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn answer(connection: Connection, router: Router, shutdown: CancellationToken) {
+    if let Err(error) = connection.stream.set_nodelay(true) {
+        tracing::debug!(error = %error, "cannot set TCP_NODELAY");
+    }
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(BUFFER_BYTES_MAX);
+    let service = TowerToHyperService::new(router);
+    let connection = builder
+        .serve_connection(TokioIo::new(connection), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "a connection broke");
+    }
+}
+
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(error = %error, "a connection's task ended unexpectedly");
+    }
+}
+
+/// A connection, which counts until it is closed: also after it became a WebSocket, when the task
+/// that accepted it has ended.
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    /// When the client will have taken nothing for too long; there while something waits for it.
+    stuck: Option<Pin<Box<Sleep>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// The result of a write, or an error if writes have been pending for too long.
+    fn unless_stuck(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stuck = None;
+            return written;
+        }
+        let stuck = self
+            .stuck
+            .get_or_insert_with(|| Box::pin(sleep(TAKE_WITHIN)));
+        stuck
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.unless_stuck(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.unless_stuck(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

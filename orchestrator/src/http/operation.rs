@@ -1,0 +1,273 @@
+//! One operation of the API: its route, its documentation and its handler, in one value.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    BoxError, Router,
+    error_handling::HandleErrorLayer,
+    extract::Request,
+    handler::Handler,
+    http::{Method, StatusCode},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, MethodRouter, on},
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use tokio::sync::Semaphore;
+use tower::{
+    ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed, timeout::error::Elapsed,
+};
+use windlass_api::problem::Code;
+
+use super::{Api, parameters::NoQuery};
+use crate::error::Error;
+
+/// How many plain requests may be worked on at a time. They wait for a disk at most, which a
+/// batch of all of them shares, so more would only be memory: 64 bodies of 1 MiB.
+pub(super) const REQUESTS_MAX: usize = 64;
+/// How long a plain request may take, its body included.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// Makes the schema of a type, and of those in it.
+pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// One operation of the API.
+pub(super) struct Operation {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    /// The name of the operation for generated clients.
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    /// The parameters in the query, as the properties of a schema.
+    pub(super) query: Option<SchemaOf>,
+    pub(super) headers: Vec<RequestHeader>,
+    pub(super) body: Option<SchemaOf>,
+    pub(super) answers: Vec<Answer>,
+    budget: Budget,
+    handler: MethodRouter<Arc<Api>>,
+}
+
+/// A header that an operation looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RequestHeader {
+    IfMatch,
+    IfNoneMatch,
+    IdempotencyKey,
+}
+
+/// An answer that is not an error.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) description: &'static str,
+    /// The media type and the schema of what is in it.
+    pub(super) content: Vec<(&'static str, SchemaOf)>,
+}
+
+/// What bounds an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Budget {
+    /// It is one of [`REQUESTS_MAX`], and ends within [`REQUEST_LIMIT`].
+    Plain,
+    /// It is bounded in its own way, or costs next to nothing and has to be answered under load.
+    Own,
+}
+
+impl Operation {
+    fn new<H, T>(
+        method: Method,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Arc<Api>>,
+        T: 'static,
+    {
+        let filter = MethodFilter::try_from(method.clone()).expect("the API uses known methods");
+        Self {
+            method,
+            path,
+            id,
+            summary,
+            query: None,
+            headers: Vec::new(),
+            body: None,
+            answers: Vec::new(),
+            budget: Budget::Plain,
+            handler: on(filter, handler),
+        }
+    }
+
+    /// An operation that reads.
+    pub(super) fn get<H, T>(
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Arc<Api>>,
+        T: 'static,
+    {
+        Self::new(Method::GET, path, id, summary, handler)
+    }
+
+    /// An operation that changes something: it can be repeated with an idempotency key.
+    pub(super) fn write<H, T>(
+        method: Method,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Arc<Api>>,
+        T: 'static,
+    {
+        Self::new(method, path, id, summary, handler).header(RequestHeader::IdempotencyKey)
+    }
+
+    /// It takes these parameters in the query; without this, none.
+    pub(super) fn query<Q: JsonSchema>(mut self) -> Self {
+        self.query = Some(Q::json_schema);
+        self
+    }
+
+    /// It looks at this header.
+    pub(super) fn header(mut self, header: RequestHeader) -> Self {
+        self.headers.push(header);
+        self
+    }
+
+    /// It takes this as JSON.
+    pub(super) fn body<B: JsonSchema>(mut self) -> Self {
+        self.body = Some(|generator| generator.subschema_for::<B>());
+        self
+    }
+
+    /// It can answer with this as JSON.
+    pub(super) fn answers<A: JsonSchema>(
+        self,
+        status: StatusCode,
+        description: &'static str,
+    ) -> Self {
+        self.answers_as::<A>(status, description, "application/json")
+    }
+
+    /// It can answer with this. For the same status, another form of the answer.
+    pub(super) fn answers_as<A: JsonSchema>(
+        mut self,
+        status: StatusCode,
+        description: &'static str,
+        media_type: &'static str,
+    ) -> Self {
+        let content: (_, SchemaOf) = (media_type, |generator| generator.subschema_for::<A>());
+        match self
+            .answers
+            .iter_mut()
+            .find(|answer| answer.status == status)
+        {
+            Some(answer) => answer.content.push(content),
+            None => self.answers.push(Answer {
+                status,
+                description,
+                content: vec![content],
+            }),
+        }
+        self
+    }
+
+    /// It can answer without content.
+    pub(super) fn answers_empty(mut self, status: StatusCode, description: &'static str) -> Self {
+        self.answers.push(Answer {
+            status,
+            description,
+            content: Vec::new(),
+        });
+        self
+    }
+
+    /// It is not one of the bounded number of plain requests.
+    pub(super) fn with_own_budget(mut self) -> Self {
+        self.budget = Budget::Own;
+        self
+    }
+
+    fn route(self, requests: &Arc<Semaphore>) -> MethodRouter<Arc<Api>> {
+        let handler = match self.query {
+            Some(_) => self.handler,
+            None => self.handler.layer(from_fn(without_query)),
+        };
+        match self.budget {
+            Budget::Own => handler,
+            Budget::Plain => handler.layer(
+                ServiceBuilder::new()
+                    .layer(HandleErrorLayer::new(turned_away))
+                    .timeout(REQUEST_LIMIT)
+                    .load_shed()
+                    .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(
+                        requests,
+                    ))),
+            ),
+        }
+    }
+}
+
+/// The routes of these operations, and of nothing else.
+pub(super) fn routes(operations: Vec<Operation>) -> Router<Arc<Api>> {
+    let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
+    let mut paths: BTreeMap<&'static str, MethodRouter<Arc<Api>>> = BTreeMap::new();
+    for operation in operations {
+        let path = operation.path;
+        let route = operation.route(&requests);
+        let merged = match paths.remove(path) {
+            Some(others) => others.merge(route),
+            None => route,
+        };
+        paths.insert(path, merged);
+    }
+    paths
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods.fallback(no_method))
+        })
+}
+
+/// The answer where no operation has the path.
+pub(super) async fn no_route(request: Request) -> Error {
+    let path: String = request.uri().path().chars().take(120).collect();
+    let detail = format!("there is no route `{path}`; /openapi.json has all that there are");
+    Error::new(Code::NoRoute, detail)
+}
+
+/// The answer where an operation has the path, but not with this method.
+async fn no_method(request: Request) -> Error {
+    let detail = format!(
+        "this route does not take {}; the `allow` header says what it takes",
+        request.method()
+    );
+    Error::new(Code::NoRoute, detail).with_status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+async fn without_query(_: NoQuery, request: Request, next: Next) -> Response {
+    next.run(request).await
+}
+
+/// A plain request that the bounds did not let through, or cut off.
+async fn turned_away(error: BoxError) -> Response {
+    if error.is::<Elapsed>() {
+        let detail = format!(
+            "the request took more than {} s, and may still be carried out: look, or repeat it \
+             with the same idempotency key",
+            REQUEST_LIMIT.as_secs()
+        );
+        return Error::new(Code::Timeout, detail).into_response();
+    }
+    if error.is::<load_shed::error::Overloaded>() {
+        let detail = format!("{REQUESTS_MAX} requests are being worked on: try again in a moment");
+        return Error::new(Code::Overloaded, detail).into_response();
+    }
+    tracing::error!(error = %error, "a request failed in a layer");
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}

@@ -1,0 +1,247 @@
+//! Everything that the API can do: the one table that routes and documentation are made from.
+
+use axum::http::{Method, StatusCode};
+use serde_json::Value;
+use windlass_api::{
+    apply::{ApplyRequest, ApplyResponse},
+    list::{List, WatchEvent},
+    resource::{Document, Instance, Node, NodePatch, Scale, ServerInfo, Workload},
+    spec::ServiceSpec,
+    wire::SESSION_PATH,
+};
+
+use super::{
+    agents, apply,
+    collection::{Collection, Events, Instances, Nodes, Workloads},
+    instances,
+    list::{self, ListQuery},
+    nodes,
+    operation::{Operation, RequestHeader},
+    server, workloads,
+};
+
+const EVENT_STREAM: &str = "text/event-stream";
+const TEXT: &str = "text/plain";
+
+/// All operations.
+pub(super) fn all() -> Vec<Operation> {
+    let mut operations = of_server();
+    operations.extend(of_lists());
+    operations.extend(of_workloads());
+    operations.extend(of_instances_and_nodes());
+    operations.extend(of_agents());
+    operations
+}
+
+fn of_server() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/v1/server",
+            "getServer",
+            "Who the server is.",
+            server::info,
+        )
+        .answers::<ServerInfo>(StatusCode::OK, "The server."),
+        Operation::get(
+            "/healthz",
+            "getHealth",
+            "Whether the process lives.",
+            server::health,
+        )
+        .answers_as::<String>(StatusCode::OK, "It does.", TEXT)
+        .with_own_budget(),
+        Operation::get(
+            "/readyz",
+            "getReadiness",
+            "Whether the server takes writes; if not, the problem says why.",
+            server::readiness,
+        )
+        .answers_as::<String>(StatusCode::OK, "It does.", TEXT)
+        .with_own_budget(),
+        Operation::get(
+            "/metrics",
+            "getMetrics",
+            "Metrics for Prometheus.",
+            server::metrics,
+        )
+        .answers_as::<String>(StatusCode::OK, "The metrics.", server::OPENMETRICS)
+        .with_own_budget(),
+        Operation::get(
+            "/openapi.json",
+            "getOpenApi",
+            "This document.",
+            server::openapi,
+        )
+        .answers::<Value>(StatusCode::OK, "The OpenAPI document."),
+    ]
+}
+
+fn of_lists() -> Vec<Operation> {
+    vec![
+        listing::<Workloads>(
+            "/v1/workloads",
+            "listWorkloads",
+            "List or watch workloads. Fields: kind, name, namespace, settled.",
+        ),
+        listing::<Workloads>(
+            "/v1/workloads/{namespace}",
+            "listWorkloadsIn",
+            "List or watch the workloads of a namespace.",
+        ),
+        listing::<Instances>(
+            "/v1/instances",
+            "listInstances",
+            "List or watch instances. Fields: name, namespace, workload, node, phase, goal.",
+        ),
+        listing::<Instances>(
+            "/v1/instances/{namespace}",
+            "listInstancesIn",
+            "List or watch the instances of a namespace.",
+        ),
+        listing::<Nodes>(
+            "/v1/nodes",
+            "listNodes",
+            "List or watch nodes. Fields: name, state, scheduling.",
+        ),
+        listing::<Events>(
+            "/v1/events",
+            "listEvents",
+            "List or watch events, the oldest first. They have no labels. Fields: kind, name, \
+             namespace, workload (of a workload and of its instances), severity, reason.",
+        ),
+        listing::<Events>(
+            "/v1/events/{namespace}",
+            "listEventsIn",
+            "List or watch the events about what is in a namespace.",
+        ),
+    ]
+}
+
+fn listing<C: Collection>(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+) -> Operation {
+    Operation::get(path, id, summary, list::list::<C>)
+        .query::<ListQuery>()
+        .answers::<List<C::Object>>(StatusCode::OK, "A page, or with `watch=true` the changes.")
+        .answers_as::<WatchEvent<C::Object>>(StatusCode::OK, "", EVENT_STREAM)
+}
+
+fn of_workloads() -> Vec<Operation> {
+    const PATH: &str = "/v1/workloads/{namespace}/{workload}";
+    vec![
+        Operation::get(PATH, "getWorkload", "One workload.", workloads::get)
+            .header(RequestHeader::IfNoneMatch)
+            .answers::<Workload>(StatusCode::OK, "The workload.")
+            .answers_empty(StatusCode::NOT_MODIFIED, "It is as the client knows it."),
+        Operation::write(
+            Method::PUT,
+            PATH,
+            "putWorkload",
+            "Make or replace a workload. The body's name and namespace are those of the path; the \
+             namespace can be left out.",
+            workloads::put,
+        )
+        .header(RequestHeader::IfMatch)
+        .body::<Document<ServiceSpec>>()
+        .answers::<Workload>(StatusCode::OK, "It existed.")
+        .answers::<Workload>(StatusCode::CREATED, "It was made."),
+        Operation::write(
+            Method::DELETE,
+            PATH,
+            "deleteWorkload",
+            "Delete a workload. Its instances are stopped after that.",
+            workloads::delete,
+        )
+        .header(RequestHeader::IfMatch)
+        .answers_empty(StatusCode::NO_CONTENT, "It is deleted."),
+        Operation::write(
+            Method::POST,
+            "/v1/workloads/{namespace}/{workload}/scale",
+            "scaleWorkload",
+            "Change how many instances of a workload are wanted.",
+            workloads::scale,
+        )
+        .header(RequestHeader::IfMatch)
+        .body::<Scale>()
+        .answers::<Workload>(StatusCode::OK, "The workload after it."),
+        Operation::write(
+            Method::POST,
+            "/v1/workloads/{namespace}/{workload}/restart",
+            "restartWorkload",
+            "Replace every instance of a workload by a fresh one, as an update would.",
+            workloads::restart,
+        )
+        .header(RequestHeader::IfMatch)
+        .answers::<Workload>(StatusCode::OK, "The workload after it."),
+        Operation::write(
+            Method::POST,
+            "/v1/apply",
+            "apply",
+            "Apply resources: all of them, or none.",
+            apply::apply,
+        )
+        .query::<apply::ApplyQuery>()
+        .body::<ApplyRequest>()
+        .answers::<ApplyResponse>(StatusCode::OK, "What became of each, or would."),
+    ]
+}
+
+fn of_instances_and_nodes() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/v1/instances/{namespace}/{instance}",
+            "getInstance",
+            "One instance.",
+            instances::get,
+        )
+        .header(RequestHeader::IfNoneMatch)
+        .answers::<Instance>(StatusCode::OK, "The instance.")
+        .answers_empty(StatusCode::NOT_MODIFIED, "It is as the client knows it."),
+        Operation::get(
+            "/v1/instances/{namespace}/{instance}/logs",
+            "getLogs",
+            "The output of an instance, as its node has it.",
+            instances::logs,
+        )
+        .query::<instances::LogQuery>()
+        .answers_as::<String>(StatusCode::OK, "The output, until it ends.", TEXT)
+        .with_own_budget(),
+        Operation::get("/v1/nodes/{node}", "getNode", "One node.", nodes::get)
+            .header(RequestHeader::IfNoneMatch)
+            .answers::<Node>(StatusCode::OK, "The node.")
+            .answers_empty(StatusCode::NOT_MODIFIED, "It is as the client knows it."),
+        Operation::write(
+            Method::PATCH,
+            "/v1/nodes/{node}",
+            "patchNode",
+            "Change what an operator decides about a node.",
+            nodes::patch,
+        )
+        .header(RequestHeader::IfMatch)
+        .body::<NodePatch>()
+        .answers::<Node>(StatusCode::OK, "The node after it."),
+    ]
+}
+
+fn of_agents() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            SESSION_PATH,
+            "openAgentSession",
+            "For agents: the WebSocket on which an agent and the server speak.",
+            agents::session,
+        )
+        .answers_empty(StatusCode::SWITCHING_PROTOCOLS, "The session is open.")
+        .with_own_budget(),
+        Operation::get(
+            "/v1/agent/streams/{stream}",
+            "openAgentStream",
+            "For agents: the WebSocket of a stream that the server asked for.",
+            agents::stream,
+        )
+        .answers_empty(StatusCode::SWITCHING_PROTOCOLS, "The stream is open.")
+        .with_own_budget(),
+    ]
+}

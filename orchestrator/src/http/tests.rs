@@ -1,0 +1,11 @@
+//! The API on a real controller with a store in memory.
+
+mod documented;
+mod errors;
+mod fixture;
+mod limits;
+mod lists;
+mod logs;
+mod sockets;
+mod watches;
+mod writes;

@@ -1,0 +1,271 @@
+//! The agents that are connected, and the streams that were asked of them.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use windlass_api::{
+    ids::{InstanceId, NodeName},
+    wire::{LogOptions, ServerFrame, StreamRequest},
+};
+
+/// How many frames may wait for an agent: requests for streams only, since assignments are made
+/// from the newest state when there is room.
+const OUTBOUND_DEPTH: usize = 64;
+/// The most streams that may wait for their agent to open them.
+const PENDING_MAX: usize = 256;
+/// How many chunks of a stream may wait for its reader. With chunks of at most 64 KiB that is
+/// 1 MiB for each stream.
+const CHUNKS_DEPTH: usize = 16;
+/// How long an agent may take to open a stream.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// A part of a stream, or why it broke off.
+pub(crate) type Chunk = io::Result<Bytes>;
+
+/// Why a stream could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The node's agent has no session.
+    #[error("the agent of node {0} is not connected")]
+    NotConnected(NodeName),
+    /// The agent did not open it.
+    #[error("the agent of node {0} did not answer within {wait} s", wait = OPEN_WITHIN.as_secs())]
+    TimedOut(NodeName),
+    /// The agent said why not.
+    #[error("{0}")]
+    Failed(String),
+    /// Too many are being opened.
+    #[error("too many streams are being opened: try again in a moment")]
+    TooMany,
+}
+
+/// The agents that are connected, and the streams that were asked of them.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    sessions: BTreeMap<NodeName, Session>,
+    pending: BTreeMap<Uuid, Pending>,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: Uuid,
+    outbound: mpsc::Sender<ServerFrame>,
+    replaced: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Pending {
+    node: NodeName,
+    opened: oneshot::Sender<Result<mpsc::Receiver<Chunk>, OpenError>>,
+}
+
+/// A session that is registered until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    sessions: Arc<Sessions>,
+    node: NodeName,
+    id: Uuid,
+    /// What the session has to send besides assignments.
+    pub(crate) outbound: mpsc::Receiver<ServerFrame>,
+    /// Cancelled when the agent opens another session.
+    pub(crate) replaced: CancellationToken,
+}
+
+impl Sessions {
+    /// Registers a node's session. An earlier one of the same node ends.
+    pub(crate) fn register(self: &Arc<Self>, node: &NodeName) -> Registration {
+        let (sender, outbound) = mpsc::channel(OUTBOUND_DEPTH);
+        let id = Uuid::new_v4();
+        let replaced = CancellationToken::new();
+        let session = Session {
+            id,
+            outbound: sender,
+            replaced: replaced.clone(),
+        };
+        if let Some(old) = self.lock().sessions.insert(node.clone(), session) {
+            old.replaced.cancel();
+        }
+        Registration {
+            sessions: Arc::clone(self),
+            node: node.clone(),
+            id,
+            outbound,
+            replaced,
+        }
+    }
+
+    /// How many agents are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    /// Asks a node's agent for the log of an instance.
+    pub(crate) async fn open_logs(
+        &self,
+        node: &NodeName,
+        instance: &InstanceId,
+        options: LogOptions,
+    ) -> Result<impl Stream<Item = Chunk> + Send + 'static + use<>, OpenError> {
+        let stream = Uuid::new_v4();
+        let request = StreamRequest::Logs {
+            instance: instance.clone(),
+            options,
+        };
+        let (opened, answer) = oneshot::channel();
+        {
+            let mut inner = self.lock();
+            if inner.pending.len() >= PENDING_MAX {
+                return Err(OpenError::TooMany);
+            }
+            let not_connected = || OpenError::NotConnected(node.clone());
+            let session = inner.sessions.get(node).ok_or_else(not_connected)?;
+            let frame = ServerFrame::OpenStream { stream, request };
+            session
+                .outbound
+                .try_send(frame)
+                .map_err(|error| match error {
+                    mpsc::error::TrySendError::Full(_) => OpenError::TooMany,
+                    mpsc::error::TrySendError::Closed(_) => not_connected(),
+                })?;
+            inner.pending.insert(
+                stream,
+                Pending {
+                    node: node.clone(),
+                    opened,
+                },
+            );
+        }
+        let answer = tokio::time::timeout(OPEN_WITHIN, answer).await;
+        self.lock().pending.remove(&stream);
+        let mut chunks = match answer {
+            Ok(Ok(opened)) => opened?,
+            Ok(Err(_)) => return Err(OpenError::NotConnected(node.clone())),
+            Err(_) => return Err(OpenError::TimedOut(node.clone())),
+        };
+        Ok(futures_util::stream::poll_fn(move |context| {
+            chunks.poll_recv(context)
+        }))
+    }
+
+    /// The agent opened a stream: where its chunks go. `None` if nobody waits for it (any more).
+    pub(crate) fn opened(&self, stream: Uuid) -> Option<mpsc::Sender<Chunk>> {
+        let pending = self.lock().pending.remove(&stream)?;
+        let (sender, chunks) = mpsc::channel(CHUNKS_DEPTH);
+        pending.opened.send(Ok(chunks)).ok()?;
+        Some(sender)
+    }
+
+    /// The agent of `node` cannot open a stream.
+    pub(crate) fn failed(&self, node: &NodeName, stream: Uuid, reason: String) {
+        let mut inner = self.lock();
+        if inner.pending.get(&stream).is_some_and(|p| p.node == *node)
+            && let Some(pending) = inner.pending.remove(&stream)
+        {
+            // Whoever asked may have gone, which is no error.
+            let _ = pending.opened.send(Err(OpenError::Failed(reason)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held, and every state of it is whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut inner = self.sessions.lock();
+        if inner
+            .sessions
+            .get(&self.node)
+            .is_some_and(|s| s.id == self.id)
+        {
+            inner.sessions.remove(&self.node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    fn names() -> (NodeName, InstanceId) {
+        ("n1".parse().unwrap(), "web-0-1".parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_asked_for_opened_and_read() {
+        let sessions = Arc::new(Sessions::default());
+        let (node, instance) = names();
+        let mut registration = sessions.register(&node);
+        let asking = {
+            let sessions = Arc::clone(&sessions);
+            tokio::spawn(async move {
+                let stream = sessions
+                    .open_logs(&node, &instance, LogOptions::default())
+                    .await?;
+                Ok::<_, OpenError>(stream.collect::<Vec<_>>().await)
+            })
+        };
+        let Some(ServerFrame::OpenStream { stream, .. }) = registration.outbound.recv().await
+        else {
+            panic!("no stream was asked for");
+        };
+        let sender = sessions.opened(stream).unwrap();
+        sender
+            .send(Ok(Bytes::from_static(b"line\n")))
+            .await
+            .unwrap();
+        drop(sender);
+        let chunks = asking.await.unwrap().unwrap();
+        assert_eq!(chunks.len(), 1);
+        assert!(sessions.opened(stream).is_none(), "a stream is opened once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_is_not_opened_is_given_up() {
+        let sessions = Arc::new(Sessions::default());
+        let (node, instance) = names();
+        let error = sessions
+            .open_logs(&node, &instance, LogOptions::default())
+            .await
+            .err();
+        assert_eq!(error, Some(OpenError::NotConnected(node.clone())));
+        let _registration = sessions.register(&node);
+        let error = sessions
+            .open_logs(&node, &instance, LogOptions::default())
+            .await
+            .err();
+        assert_eq!(error, Some(OpenError::TimedOut(node)));
+        assert!(sessions.lock().pending.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_second_session_of_a_node_ends_the_first() {
+        let sessions = Arc::new(Sessions::default());
+        let (node, _) = names();
+        let first = sessions.register(&node);
+        let second = sessions.register(&node);
+        assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
+        drop(first);
+        assert_eq!(sessions.connected(), 1);
+        drop(second);
+        assert_eq!(sessions.connected(), 0);
+    }
+}
