@@ -1,0 +1,353 @@
+//! The Docker engine as a [`Runtime`].
+//!
+//! Nothing outside this module knows the engine's API. Each call has a time limit, and every
+//! error says what was tried; see [`crate::runtime`] for what the calls promise.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+    ListImagesOptions, RemoveContainerOptionsBuilder, StartContainerOptions,
+    StopContainerOptionsBuilder,
+};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use windlass_api::{
+    clock,
+    duration::Span,
+    ids::Namespace,
+    image::ImageRef,
+    quantity::{CpuMillis, MemoryBytes},
+    resource::Capacity,
+    wire::{AssignedInstance, LogOptions},
+};
+
+use crate::runtime::{
+    BoxStream, Container, ContainerId, ContainerState, EngineInfo, Error, ErrorKind, Owner, Result,
+    Runtime,
+};
+use containers::Listed;
+use engine::{CHANGE_WITHIN, Engine, READ_WITHIN};
+use inspections::{Inspections, Lookup};
+use networks::Networks;
+
+mod containers;
+mod credentials;
+mod engine;
+mod error;
+mod events;
+mod inspections;
+mod logs;
+mod names;
+mod networks;
+mod pack;
+mod payload;
+mod pull;
+
+pub use pack::PackOutcome;
+
+/// How much longer than its grace period a container may take to stop: to be killed and reaped.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+/// How many containers are read at a time: enough to read 200 in a fraction of a second.
+const READS_AT_ONCE: usize = 8;
+
+/// A Docker engine on this machine. An agent has its own, since it keeps what it read of the
+/// containers that it lists.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    engine: Arc<Engine>,
+    inspections: Arc<Mutex<Inspections>>,
+    networks: Arc<Networks>,
+}
+
+impl Docker {
+    /// An engine at `address` (`unix:///path` or a path), or where `DOCKER_HOST` says, or at the
+    /// usual socket. It need not answer yet, nor be there.
+    ///
+    /// # Errors
+    /// If the address is not that of a socket on this machine.
+    pub fn new(address: Option<&str>) -> Result<Self> {
+        Ok(Self {
+            engine: Arc::new(Engine::new(address)?),
+            inspections: Arc::default(),
+            networks: Arc::default(),
+        })
+    }
+
+    /// An engine that answers.
+    ///
+    /// # Errors
+    /// In one line: the socket that was tried, and what to do.
+    pub async fn connect(address: Option<&str>) -> Result<Self> {
+        let docker = Self::new(address)?;
+        docker.engine.client().await?;
+        Ok(docker)
+    }
+
+    /// The state of a listed container, read if it is not known. `None` if it went away.
+    async fn state(&self, id: &ContainerId, lookup: Lookup) -> Result<Option<ContainerState>> {
+        let ticket = match lookup {
+            Lookup::Known(state) => return Ok(Some(state)),
+            Lookup::Needed(ticket) => ticket,
+        };
+        let client = self.engine.client().await?;
+        let inspect = client.inspect_container(&id.0, None::<InspectContainerOptions>);
+        match self
+            .engine
+            .call("read a container", READ_WITHIN, inspect)
+            .await
+        {
+            Ok(response) => {
+                let state = containers::inspected_state(&response).ok_or_else(|| Error {
+                    kind: ErrorKind::Other,
+                    message: format!("docker does not tell the state of container {}", id.0),
+                })?;
+                self.inspections().store(id, ticket, state.clone());
+                Ok(Some(state))
+            }
+            Err(error) if error.kind == ErrorKind::NoSuchContainer => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The container of that name, if it is that of this instance.
+    async fn adopt(
+        &self,
+        name: &str,
+        owner: &Owner,
+        instance: &AssignedInstance,
+    ) -> Result<ContainerId> {
+        let client = self.engine.client().await?;
+        let inspect = client.inspect_container(name, None::<InspectContainerOptions>);
+        let found = self
+            .engine
+            .call("read a container", READ_WITHIN, inspect)
+            .await?;
+        let labels = found.config.and_then(|c| c.labels).unwrap_or_default();
+        let wanted = names::labels(owner, instance);
+        let ours = [
+            names::CLUSTER,
+            names::NODE,
+            names::NAMESPACE,
+            names::INSTANCE,
+        ];
+        match found.id {
+            Some(id) if ours.iter().all(|key| labels.get(*key) == wanted.get(*key)) => {
+                Ok(ContainerId(id))
+            }
+            _ => Err(Error {
+                kind: ErrorKind::NameTaken,
+                message: format!(
+                    "the container name {name} is taken by a container that is not ours: \
+                     rename or remove it"
+                ),
+            }),
+        }
+    }
+
+    async fn start_once(&self, id: &ContainerId) -> Result<()> {
+        let client = self.engine.client().await?;
+        let start = client.start_container(&id.0, None::<StartContainerOptions>);
+        let result = self
+            .engine
+            .call("start the container", CHANGE_WITHIN, start)
+            .await;
+        self.inspections().mark(id);
+        result
+    }
+
+    /// Makes the network of a container again, which somebody removed while nothing ran in it.
+    async fn restore_network(&self, id: &ContainerId, name: &str) -> Result<()> {
+        let client = self.engine.client().await?;
+        let inspect = client.inspect_container(&id.0, None::<InspectContainerOptions>);
+        let found = self
+            .engine
+            .call("read a container", READ_WITHIN, inspect)
+            .await?;
+        let labels = found.config.and_then(|c| c.labels).unwrap_or_default();
+        if let Some((owner, namespace)) = names::owner_and_namespace(&labels) {
+            tracing::warn!(network = name, "a network of ours is gone; making it again");
+            self.networks.forget(name);
+            self.networks
+                .ensure(&self.engine, &owner, &namespace)
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn inspections(&self) -> MutexGuard<'_, Inspections> {
+        // Nothing panics while it is held, and at worst something is read once more.
+        self.inspections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Warns, once for each, of containers that look like ours and are not.
+    fn warn_of(&self, not_ours: &[(String, containers::NotOurs)]) {
+        let ids = not_ours.iter().map(|(id, _)| id.clone()).collect();
+        let new = self.inspections().note_not_ours(ids);
+        for (id, why) in not_ours.iter().filter(|(id, _)| new.contains(id)) {
+            tracing::warn!(container = id, %why, "a container has our labels and is left alone");
+        }
+    }
+}
+
+impl Runtime for Docker {
+    async fn info(&self) -> Result<EngineInfo> {
+        let info = self.engine.client().await?.info();
+        let info = self
+            .engine
+            .call("ask docker for its state", READ_WITHIN, info)
+            .await?;
+        let amount = |value: Option<i64>| u64::try_from(value.unwrap_or_default()).unwrap_or(0);
+        Ok(EngineInfo {
+            id: info.id.unwrap_or_default(),
+            version: info.server_version.unwrap_or_default(),
+            os: info.os_type.unwrap_or_default(),
+            arch: info.architecture.unwrap_or_default(),
+            capacity: Capacity {
+                cpu: CpuMillis(amount(info.ncpu) * 1000),
+                memory: MemoryBytes(amount(info.mem_total)),
+            },
+        })
+    }
+
+    async fn list(&self, owner: &Owner) -> Result<Vec<Container>> {
+        let options = ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&names::owner_filter(owner))
+            .build();
+        let list = self.engine.client().await?.list_containers(Some(options));
+        let summaries = self
+            .engine
+            .call("list containers", READ_WITHIN, list)
+            .await?;
+        let (mut listed, mut not_ours) = (Vec::new(), Vec::new());
+        for summary in summaries {
+            match Listed::read(owner, &summary) {
+                Ok(container) => listed.push(container),
+                Err(why) => not_ours.push((summary.id.unwrap_or_default(), why)),
+            }
+        }
+        self.warn_of(&not_ours);
+        let lookups = self.inspections().look_up(&listed);
+        stream::iter(listed.into_iter().zip(lookups))
+            .map(|(listed, lookup)| async move {
+                let state = self.state(&listed.id, lookup).await?;
+                Ok(state.map(|state| listed.with_state(state)))
+            })
+            .buffered(READS_AT_ONCE)
+            .try_filter_map(|container| async { Ok(container) })
+            .try_collect()
+            .await
+    }
+
+    async fn images(&self) -> Result<BTreeSet<String>> {
+        let list = self
+            .engine
+            .client()
+            .await?
+            .list_images(None::<ListImagesOptions>);
+        let images = self.engine.call("list images", READ_WITHIN, list).await?;
+        let tags = images.into_iter().flat_map(|image| image.repo_tags);
+        Ok(tags.filter(|tag| tag != "<none>:<none>").collect())
+    }
+
+    async fn has_image(&self, image: &ImageRef) -> Result<bool> {
+        let inspect = self.engine.client().await?.inspect_image(image.as_str());
+        let doing = format!("look for image {image}");
+        match self.engine.call(&doing, READ_WITHIN, inspect).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::ImageMissing => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn pull(&self, image: &ImageRef) -> Result<()> {
+        pull::pull(&self.engine, image).await
+    }
+
+    async fn create(&self, owner: &Owner, instance: &AssignedInstance) -> Result<ContainerId> {
+        let namespace = &instance.workload.namespace;
+        let network = self.networks.ensure(&self.engine, owner, namespace).await?;
+        let name = names::container(owner, namespace, &instance.id);
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let body = payload::payload(owner, instance, &network);
+        let client = self.engine.client().await?;
+        // Boxed, since it holds the whole payload.
+        let create = Box::pin(client.create_container(Some(options), body));
+        match self
+            .engine
+            .call("create the container", CHANGE_WITHIN, create)
+            .await
+        {
+            Ok(created) => Ok(ContainerId(created.id)),
+            Err(error) if error.kind == ErrorKind::NameTaken => {
+                self.adopt(&name, owner, instance).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<()> {
+        match self.start_once(id).await {
+            Err(error) if let Some(network) = error::missing_network(&error) => {
+                self.restore_network(id, &network).await?;
+                self.start_once(id).await
+            }
+            result => result,
+        }
+    }
+
+    async fn stop(&self, id: &ContainerId, grace: Span) -> Result<()> {
+        let seconds = i32::try_from(grace.as_secs_ceil()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let stop = self
+            .engine
+            .client()
+            .await?
+            .stop_container(&id.0, Some(options));
+        let within = grace.as_std() + STOP_MARGIN;
+        let result = self.engine.call("stop the container", within, stop).await;
+        self.inspections().mark(id);
+        content_without(result)
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<()> {
+        let options = RemoveContainerOptionsBuilder::default().v(true).build();
+        let remove = self
+            .engine
+            .client()
+            .await?
+            .remove_container(&id.0, Some(options));
+        content_without(
+            self.engine
+                .call("remove the container", CHANGE_WITHIN, remove)
+                .await,
+        )
+    }
+
+    async fn prune_networks(&self, owner: &Owner, keep: &BTreeSet<Namespace>) -> Result<()> {
+        self.networks.prune(&self.engine, owner, keep).await
+    }
+
+    async fn logs(&self, id: &ContainerId, options: &LogOptions) -> Result<BoxStream<Bytes>> {
+        logs::read(&self.engine, id, options).await
+    }
+
+    async fn events(&self, owner: &Owner) -> Result<BoxStream<ContainerId>> {
+        events::follow(&self.engine, &self.inspections, owner, clock::now()).await
+    }
+}
+
+/// Makes a missing container a success: what should not be is not.
+fn content_without(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind == ErrorKind::NoSuchContainer => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,253 @@
+//! The containers of an agent, as the engine lists them and says of each.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
+};
+use jiff::Timestamp;
+use windlass_api::{
+    duration::Span,
+    ids::{InstanceId, Namespace, RevisionNumber},
+    status::Exit,
+};
+
+use super::names;
+use crate::runtime::{Container, ContainerId, ContainerState, Owner};
+
+/// A container of ours as the engine lists it: without exit code and times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// The engine's id of it.
+    pub(super) id: ContainerId,
+    /// The state that it was in.
+    pub(super) status: Status,
+    instance: InstanceId,
+    namespace: Namespace,
+    revision: RevisionNumber,
+    stop_grace: Span,
+    image_id: String,
+    address: Option<IpAddr>,
+}
+
+/// The state of a container, as far as the list tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    /// It was never started.
+    Created,
+    /// It runs, or is paused.
+    Running,
+    /// It ended.
+    Exited,
+    /// It is being removed.
+    Removing,
+}
+
+/// Why a container with our cluster's and node's labels is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotOurs {
+    /// A label is missing or makes no sense.
+    #[error("its label `{0}` is missing or not understood")]
+    Label(&'static str),
+    /// The name is not the one that its labels lead to. An image that was committed from a
+    /// container of ours hands the labels on, and what somebody runs from it is not ours.
+    #[error("its name is not `{0}`, which we would have given it")]
+    Name(String),
+    /// The engine left something out.
+    #[error("the engine does not tell its {0}")]
+    Incomplete(&'static str),
+}
+
+impl Listed {
+    /// Reads an entry of the engine's list.
+    pub(super) fn read(owner: &Owner, summary: &ContainerSummary) -> Result<Self, NotOurs> {
+        let labels = summary
+            .labels
+            .as_ref()
+            .ok_or(NotOurs::Incomplete("labels"))?;
+        let instance: InstanceId = label(labels, names::INSTANCE)?;
+        let namespace: Namespace = label(labels, names::NAMESPACE)?;
+        let name = names::container(owner, &namespace, &instance);
+        let named = |found: &String| found.strip_prefix('/') == Some(&name);
+        if !summary.names.iter().flatten().any(named) {
+            return Err(NotOurs::Name(name));
+        }
+        Ok(Self {
+            id: ContainerId(summary.id.clone().ok_or(NotOurs::Incomplete("id"))?),
+            status: status(summary.state).ok_or(NotOurs::Incomplete("state"))?,
+            instance,
+            namespace,
+            revision: label(labels, names::REVISION)?,
+            stop_grace: label(labels, names::STOP_GRACE)?,
+            image_id: summary.image_id.clone().unwrap_or_default(),
+            address: address(summary),
+        })
+    }
+
+    /// The container, now that its state is known.
+    pub(super) fn with_state(self, state: ContainerState) -> Container {
+        let address = match state {
+            ContainerState::Running { .. } => self.address,
+            _ => None,
+        };
+        Container {
+            id: self.id,
+            instance: self.instance,
+            namespace: self.namespace,
+            revision: self.revision,
+            image_id: self.image_id,
+            address,
+            stop_grace: self.stop_grace,
+            state,
+        }
+    }
+}
+
+fn label<T: std::str::FromStr>(
+    labels: &HashMap<String, String>,
+    key: &'static str,
+) -> Result<T, NotOurs> {
+    let value = labels.get(key).and_then(|value| value.parse().ok());
+    value.ok_or(NotOurs::Label(key))
+}
+
+fn status(state: Option<ContainerSummaryStateEnum>) -> Option<Status> {
+    use ContainerSummaryStateEnum as State;
+    match state? {
+        // One whose start failed is `created`, too.
+        State::CREATED => Some(Status::Created),
+        State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING => {
+            Some(Status::Running)
+        }
+        State::EXITED => Some(Status::Exited),
+        State::REMOVING | State::DEAD => Some(Status::Removing),
+        State::EMPTY => None,
+    }
+}
+
+fn address(summary: &ContainerSummary) -> Option<IpAddr> {
+    let networks = summary.network_settings.as_ref()?.networks.as_ref()?;
+    networks
+        .values()
+        .find_map(|endpoint| endpoint.ip_address.as_ref()?.parse().ok())
+}
+
+/// The state of a container from what the engine says of it alone. `None` if it says too little.
+pub(super) fn inspected_state(response: &ContainerInspectResponse) -> Option<ContainerState> {
+    use ContainerStateStatusEnum as State;
+    let state = response.state.as_ref()?;
+    match state.status? {
+        State::CREATED => Some(ContainerState::Created),
+        State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING => {
+            Some(ContainerState::Running {
+                started_at: time(state.started_at.as_ref())?,
+            })
+        }
+        State::EXITED => Some(ContainerState::Exited {
+            started_at: time(state.started_at.as_ref())?,
+            exit: Exit {
+                code: state.exit_code?,
+                oom_killed: state.oom_killed.unwrap_or_default(),
+                finished_at: time(state.finished_at.as_ref())?,
+            },
+        }),
+        State::REMOVING | State::DEAD => Some(ContainerState::Removing),
+        State::EMPTY => None,
+    }
+}
+
+/// A time of the engine, cut to milliseconds like every time of ours.
+fn time(text: Option<&String>) -> Option<Timestamp> {
+    let time: Timestamp = text?.parse().ok()?;
+    Timestamp::from_millisecond(time.as_millisecond()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+    use windlass_api::ids::ClusterId;
+
+    use super::*;
+
+    fn read(name: &str, change: impl FnOnce(&mut Value)) -> Result<Listed, NotOurs> {
+        let owner = Owner {
+            cluster: ClusterId(Uuid::nil()),
+            node: "n1".parse().unwrap(),
+        };
+        let mut summary = json!({
+            "Id": "c1", "ImageID": "sha256:1", "State": "running",
+            "Names": ["/other/alias", format!("/{name}")],
+            "Labels": {
+                "windlass.instance": "web-0-1", "windlass.namespace": "shop",
+                "windlass.revision": "4", "windlass.stop-grace": "1500ms",
+            },
+            "NetworkSettings": { "Networks": { "n": { "IPAddress": "172.18.0.2" } } },
+        });
+        change(&mut summary);
+        Listed::read(&owner, &serde_json::from_value(summary).unwrap())
+    }
+
+    const NAME: &str = "windlass.00000000.shop.web-0-1";
+
+    #[test]
+    fn a_container_of_ours_is_read() {
+        let listed = read(NAME, |_| ()).unwrap();
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let running = listed
+            .clone()
+            .with_state(ContainerState::Running { started_at: now });
+        assert_eq!(running.instance.as_str(), "web-0-1");
+        assert_eq!(running.stop_grace.as_millis(), 1500);
+        assert_eq!(running.address, Some("172.18.0.2".parse().unwrap()));
+        assert_eq!(listed.with_state(ContainerState::Created).address, None);
+    }
+
+    #[test]
+    fn what_is_not_ours_says_why() {
+        let label = |key| NotOurs::Label(key);
+        let broken = read(NAME, |s| s["Labels"]["windlass.instance"] = json!("../x"));
+        assert_eq!(broken.unwrap_err(), label(names::INSTANCE));
+        let missing = read(NAME, |s| {
+            s["Labels"]
+                .as_object_mut()
+                .unwrap()
+                .remove("windlass.revision");
+        });
+        assert_eq!(missing.unwrap_err(), label(names::REVISION));
+        let stateless = read(NAME, |s| s["State"] = json!(""));
+        assert_eq!(stateless.unwrap_err(), NotOurs::Incomplete("state"));
+    }
+
+    #[test]
+    fn what_runs_from_a_committed_image_of_ours_is_not_ours() {
+        assert_eq!(
+            read("jolly_hopper", |_| ()).unwrap_err(),
+            NotOurs::Name(NAME.to_owned())
+        );
+    }
+
+    #[test]
+    fn an_exit_is_read_whole() {
+        let response = json!({ "State": {
+            "Status": "exited", "ExitCode": 137, "OOMKilled": true,
+            "StartedAt": "2026-01-01T00:00:00.123456789Z", "FinishedAt": "2026-01-01T00:00:05Z",
+        }});
+        let state = inspected_state(&serde_json::from_value(response).unwrap());
+        let Some(ContainerState::Exited { started_at, exit }) = state else {
+            panic!("{state:?}")
+        };
+        assert_eq!((exit.code, exit.oom_killed), (137, true));
+        assert_eq!(started_at.to_string(), "2026-01-01T00:00:00.123Z");
+        assert_eq!(exit.finished_at.to_string(), "2026-01-01T00:00:05Z");
+    }
+
+    #[test]
+    fn a_paused_container_runs() {
+        let response =
+            json!({ "State": { "Status": "paused", "StartedAt": "2026-01-01T00:00:00Z" }});
+        let state = inspected_state(&serde_json::from_value(response).unwrap());
+        assert!(matches!(state, Some(ContainerState::Running { .. })));
+        assert_eq!(inspected_state(&ContainerInspectResponse::default()), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! Docker's events about the containers of an agent.
+
+use std::{
+    future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bollard::query_parameters::EventsOptionsBuilder;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+
+use super::{engine::Engine, inspections::Inspections, names};
+use crate::runtime::{BoxStream, ContainerId, Owner, Result};
+
+/// The events after which a container may be in another state. The engine sends no others, above
+/// all not the `exec_*` ones, of which health checks make thousands.
+const KINDS: [&str; 7] = [
+    "create", "start", "die", "oom", "destroy", "pause", "unpause",
+];
+
+/// The containers with which something happens from `now` on. Each event makes void what was read
+/// of its container.
+pub(super) async fn follow(
+    engine: &Arc<Engine>,
+    inspections: &Arc<Mutex<Inspections>>,
+    owner: &Owner,
+    now: Timestamp,
+) -> Result<BoxStream<ContainerId>> {
+    let mut filters = names::owner_filter(owner);
+    filters.insert("type".to_owned(), vec!["container".to_owned()]);
+    filters.insert("event".to_owned(), KINDS.map(str::to_owned).to_vec());
+    // The request is made when the stream is first polled; the engine then tells what happened
+    // since this call, too.
+    let since = format!("{}.{:09}", now.as_second(), now.subsec_nanosecond());
+    let options = EventsOptionsBuilder::default()
+        .filters(&filters)
+        .since(&since)
+        .build();
+    let events = engine.streaming_client().await?.events(Some(options));
+    inspections
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .mark_all();
+
+    let (engine, inspections) = (Arc::clone(engine), Arc::clone(inspections));
+    Ok(Box::pin(events.filter_map(move |event| {
+        let id = match event {
+            Ok(event) => event
+                .actor
+                .and_then(|actor| actor.id)
+                .map(|id| Ok(ContainerId(id))),
+            Err(error) => Some(Err(engine.translate("follow docker's events", error))),
+        };
+        if let Some(Ok(id)) = &id {
+            inspections
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .mark(id);
+        }
+        future::ready(id)
+    })))
+}

@@ -1,0 +1,480 @@
+//! A container engine in memory, whose faults are scripted, for tests. Its time is tokio's, which
+//! tests can pause.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use tokio::{
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
+    time::{Instant, sleep, timeout},
+};
+use windlass_api::{
+    duration::Span,
+    ids::{InstanceId, Namespace},
+    image::ImageRef,
+    quantity::{CpuMillis, MemoryBytes},
+    resource::Capacity,
+    status::Exit,
+    wire::{AssignedInstance, LogOptions},
+};
+
+use crate::runtime::{
+    BoxStream, Container, ContainerId, ContainerState, EngineInfo, Error, ErrorKind, Owner, Result,
+    Runtime,
+};
+
+/// When every fake engine was switched on.
+const EPOCH: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+/// How long a call to an engine that hangs takes until it fails.
+pub const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The events that can wait for a reader; one that is slower is told that it missed some.
+const EVENTS_MAX: usize = 256;
+
+/// A call to the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the methods of `Runtime`")]
+pub enum Call {
+    Info,
+    List,
+    Images,
+    HasImage,
+    Pull,
+    Create,
+    Start,
+    Stop,
+    Remove,
+    PruneNetworks,
+    Logs,
+    Events,
+}
+
+/// A container engine in memory. Clones are the same engine.
+#[derive(Debug, Clone)]
+pub struct Fake {
+    switched_on: Instant,
+    hangs: Arc<watch::Sender<bool>>,
+    events: broadcast::Sender<Event>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    containers: BTreeMap<ContainerId, (Owner, Container)>,
+    images: BTreeSet<String>,
+    remote_images: BTreeSet<String>,
+    namespaces: BTreeSet<Namespace>,
+    logs: BTreeMap<InstanceId, Vec<Bytes>>,
+    crashing: BTreeMap<InstanceId, i64>,
+    delays: BTreeMap<Call, Duration>,
+    failures: BTreeMap<Call, VecDeque<Error>>,
+    panics: BTreeSet<Call>,
+    calls: BTreeMap<Call, usize>,
+    events_lost: bool,
+    serial: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Changed(Owner, ContainerId),
+    Broken,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            switched_on: Instant::now(),
+            hangs: Arc::new(watch::Sender::new(false)),
+            events: broadcast::Sender::new(EVENTS_MAX),
+            state: Arc::default(),
+        }
+    }
+}
+
+impl Fake {
+    /// The time of day, as this engine has it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        EPOCH + self.switched_on.elapsed()
+    }
+
+    /// Puts an image on the node.
+    pub fn add_image(&self, name: &str) {
+        self.state().images.insert(name.to_owned());
+    }
+
+    /// Puts an image into its registry.
+    pub fn add_remote_image(&self, name: &str) {
+        self.state().remote_images.insert(name.to_owned());
+    }
+
+    /// Makes every call of a kind take that long.
+    pub fn delay(&self, call: Call, delay: Duration) {
+        self.state().delays.insert(call, delay);
+    }
+
+    /// Makes the next call of a kind fail, or the one after those that are to fail already.
+    pub fn fail_next(&self, call: Call, kind: ErrorKind, message: &str) {
+        let error = Error {
+            kind,
+            message: message.to_owned(),
+        };
+        let mut state = self.state();
+        state.failures.entry(call).or_default().push_back(error);
+    }
+
+    /// Makes the next call of a kind panic.
+    pub fn panic_next(&self, call: Call) {
+        self.state().panics.insert(call);
+    }
+
+    /// Makes every call wait, until [`Self::resume`] or until [`CALL_LIMIT`].
+    pub fn hang(&self) {
+        self.hangs.send_replace(true);
+    }
+
+    /// Ends [`Self::hang`].
+    pub fn resume(&self) {
+        self.hangs.send_replace(false);
+    }
+
+    /// Tells nobody of changes any more.
+    pub fn lose_events(&self) {
+        self.state().events_lost = true;
+    }
+
+    /// Ends all event streams with an error.
+    pub fn break_events(&self) {
+        // Nobody listening is fine: then there is nothing to break.
+        let _ = self.events.send(Event::Broken);
+    }
+
+    /// Makes the containers of an instance end right after their start.
+    pub fn crash_on_start(&self, instance: &InstanceId, code: i64) {
+        self.state().crashing.insert(instance.clone(), code);
+    }
+
+    /// Ends the containers of an instance.
+    pub fn exit(&self, instance: &InstanceId, code: i64) {
+        for id in self.ids_of(instance) {
+            let now = self.now();
+            let mut state = self.state();
+            let serial = state.next_serial();
+            if let Some((_, container)) = state.containers.get_mut(&id) {
+                end(container, code, now, serial);
+            }
+            drop(state);
+            self.tell(&id);
+        }
+    }
+
+    /// Removes the containers of an instance behind the agent's back.
+    pub fn remove_behind(&self, instance: &InstanceId) {
+        for id in self.ids_of(instance) {
+            let removed = self.state().containers.remove(&id);
+            if let Some((owner, _)) = removed {
+                self.tell_owner(owner, &id);
+            }
+        }
+    }
+
+    /// Adds a container that runs, as if an agent had started it.
+    pub fn run(&self, owner: &Owner, assigned: &AssignedInstance) -> ContainerId {
+        let started_at = self.now();
+        let mut state = self.state();
+        let id = state.add(owner, assigned);
+        if let Some((_, container)) = state.containers.get_mut(&id) {
+            container.state = ContainerState::Running { started_at };
+        }
+        id
+    }
+
+    /// Sets the output of an instance's containers.
+    pub fn set_logs(&self, instance: &InstanceId, chunks: Vec<Bytes>) {
+        self.state().logs.insert(instance.clone(), chunks);
+    }
+
+    /// All containers, of any owner.
+    #[must_use]
+    pub fn containers(&self) -> Vec<Container> {
+        let state = self.state();
+        state.containers.values().map(|(_, c)| c.clone()).collect()
+    }
+
+    /// The namespaces that have a network.
+    #[must_use]
+    pub fn networks(&self) -> BTreeSet<Namespace> {
+        self.state().namespaces.clone()
+    }
+
+    /// How many calls of a kind were made.
+    #[must_use]
+    pub fn count(&self, call: Call) -> usize {
+        self.state().calls.get(&call).copied().unwrap_or(0)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ids_of(&self, instance: &InstanceId) -> Vec<ContainerId> {
+        let state = self.state();
+        let of_it = state
+            .containers
+            .values()
+            .filter(|(_, c)| c.instance == *instance);
+        of_it.map(|(_, c)| c.id.clone()).collect()
+    }
+
+    fn tell(&self, id: &ContainerId) {
+        let owner = self.state().containers.get(id).map(|(o, _)| o.clone());
+        if let Some(owner) = owner {
+            self.tell_owner(owner, id);
+        }
+    }
+
+    fn tell_owner(&self, owner: Owner, id: &ContainerId) {
+        if !self.state().events_lost {
+            // Nobody listening is fine: events only wake.
+            let _ = self.events.send(Event::Changed(owner, id.clone()));
+        }
+    }
+
+    /// What every call does first.
+    async fn enter(&self, call: Call) -> Result<()> {
+        let panics = self.state().panics.remove(&call);
+        assert!(!panics, "{call:?} panics, as it was told to");
+        let (delay, failure) = {
+            let mut state = self.state();
+            *state.calls.entry(call).or_default() += 1;
+            let failure = state.failures.get_mut(&call).and_then(VecDeque::pop_front);
+            (state.delays.get(&call).copied(), failure)
+        };
+        if let Some(delay) = delay {
+            sleep(delay).await;
+        }
+        let mut hangs = self.hangs.subscribe();
+        if timeout(CALL_LIMIT, hangs.wait_for(|h| !h)).await.is_err() {
+            return Err(error(ErrorKind::Unreachable, "the engine does not answer"));
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn start_now(&self, id: &ContainerId) -> Result<()> {
+        let now = self.now();
+        let mut state = self.state();
+        let serial = state.next_serial();
+        let Some((_, container)) = state.containers.get_mut(id) else {
+            return Err(error(ErrorKind::NoSuchContainer, "no such container"));
+        };
+        if !matches!(container.state, ContainerState::Running { .. }) {
+            container.state = ContainerState::Running { started_at: now };
+            let instance = container.instance.clone();
+            if let Some(code) = state.crashing.get(&instance).copied()
+                && let Some((_, container)) = state.containers.get_mut(id)
+            {
+                end(container, code, now, serial);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn add(&mut self, owner: &Owner, assigned: &AssignedInstance) -> ContainerId {
+        let id = ContainerId(format!("c{:04}", self.next_serial()));
+        let container = Container {
+            id: id.clone(),
+            instance: assigned.id.clone(),
+            namespace: assigned.workload.namespace.clone(),
+            revision: assigned.revision,
+            image_id: format!("sha256:{}", assigned.template.container.image),
+            address: None,
+            stop_grace: assigned.template.stop_grace_period,
+            state: ContainerState::Created,
+        };
+        self.namespaces.insert(container.namespace.clone());
+        self.containers
+            .insert(id.clone(), (owner.clone(), container));
+        id
+    }
+}
+
+/// Ends a container that runs. Two ends at one time differ by a nanosecond, as on a real clock.
+fn end(container: &mut Container, code: i64, now: Timestamp, serial: u64) {
+    if let ContainerState::Running { started_at } = container.state {
+        let exit = Exit {
+            code,
+            oom_killed: false,
+            finished_at: now + Duration::from_nanos(serial),
+        };
+        container.state = ContainerState::Exited { started_at, exit };
+    }
+}
+
+fn error(kind: ErrorKind, message: &str) -> Error {
+    Error {
+        kind,
+        message: message.to_owned(),
+    }
+}
+
+impl Runtime for Fake {
+    async fn info(&self) -> Result<EngineInfo> {
+        self.enter(Call::Info).await?;
+        Ok(EngineInfo {
+            id: "fake".to_owned(),
+            version: "1".to_owned(),
+            os: "linux".to_owned(),
+            arch: "x86_64".to_owned(),
+            capacity: Capacity {
+                cpu: CpuMillis(4000),
+                memory: MemoryBytes(8 << 30),
+            },
+        })
+    }
+
+    async fn list(&self, owner: &Owner) -> Result<Vec<Container>> {
+        self.enter(Call::List).await?;
+        let state = self.state();
+        let ours = state.containers.values().filter(|(o, _)| o == owner);
+        Ok(ours.map(|(_, c)| c.clone()).collect())
+    }
+
+    async fn images(&self) -> Result<BTreeSet<String>> {
+        self.enter(Call::Images).await?;
+        Ok(self.state().images.clone())
+    }
+
+    async fn has_image(&self, image: &ImageRef) -> Result<bool> {
+        self.enter(Call::HasImage).await?;
+        Ok(self.state().images.contains(&image.with_tag()))
+    }
+
+    async fn pull(&self, image: &ImageRef) -> Result<()> {
+        self.enter(Call::Pull).await?;
+        let mut state = self.state();
+        if !state.remote_images.contains(&image.with_tag()) {
+            let message = format!("{image} is not in its registry");
+            return Err(error(ErrorKind::ImageMissing, &message));
+        }
+        state.images.insert(image.with_tag());
+        Ok(())
+    }
+
+    async fn create(&self, owner: &Owner, instance: &AssignedInstance) -> Result<ContainerId> {
+        self.enter(Call::Create).await?;
+        let mut state = self.state();
+        let image = instance.template.container.image.with_tag();
+        if !state.images.contains(&image) {
+            let message = format!("the node does not have {image}");
+            return Err(error(ErrorKind::ImageMissing, &message));
+        }
+        let same = |(o, c): &&(Owner, Container)| o == owner && c.instance == instance.id;
+        let existing = state.containers.values().find(same);
+        let id = existing.map(|(_, c)| c.id.clone());
+        Ok(id.unwrap_or_else(|| state.add(owner, instance)))
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<()> {
+        self.enter(Call::Start).await?;
+        self.start_now(id)?;
+        self.tell(id);
+        Ok(())
+    }
+
+    async fn stop(&self, id: &ContainerId, _grace: Span) -> Result<()> {
+        self.enter(Call::Stop).await?;
+        let now = self.now();
+        {
+            let mut state = self.state();
+            let serial = state.next_serial();
+            if let Some((_, container)) = state.containers.get_mut(id) {
+                end(container, 143, now, serial);
+            }
+        }
+        self.tell(id);
+        Ok(())
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<()> {
+        self.enter(Call::Remove).await?;
+        let removed = {
+            let mut state = self.state();
+            if let Some((_, container)) = state.containers.get(id)
+                && matches!(container.state, ContainerState::Running { .. })
+            {
+                return Err(error(ErrorKind::Other, "the container runs"));
+            }
+            state.containers.remove(id)
+        };
+        if let Some((owner, _)) = removed {
+            self.tell_owner(owner, id);
+        }
+        Ok(())
+    }
+
+    async fn prune_networks(&self, _: &Owner, keep: &BTreeSet<Namespace>) -> Result<()> {
+        self.enter(Call::PruneNetworks).await?;
+        let mut state = self.state();
+        let used: BTreeSet<Namespace> = state
+            .containers
+            .values()
+            .map(|(_, c)| c.namespace.clone())
+            .collect();
+        state
+            .namespaces
+            .retain(|n| keep.contains(n) || used.contains(n));
+        Ok(())
+    }
+
+    async fn logs(&self, id: &ContainerId, _: &LogOptions) -> Result<BoxStream<Bytes>> {
+        self.enter(Call::Logs).await?;
+        let state = self.state();
+        let Some((_, container)) = state.containers.get(id) else {
+            return Err(error(ErrorKind::NoSuchContainer, "no such container"));
+        };
+        let chunks = state.logs.get(&container.instance);
+        let chunks = chunks.cloned().unwrap_or_default();
+        Ok(stream::iter(chunks.into_iter().map(Ok)).boxed())
+    }
+
+    async fn events(&self, owner: &Owner) -> Result<BoxStream<ContainerId>> {
+        self.enter(Call::Events).await?;
+        let (owner, events) = (owner.clone(), self.events.subscribe());
+        let next = move |mut events: broadcast::Receiver<Event>| {
+            let owner = owner.clone();
+            async move {
+                loop {
+                    match events.recv().await {
+                        Ok(Event::Changed(of, id)) if of == owner => {
+                            return Some((Ok(id), events));
+                        }
+                        Ok(Event::Changed(..)) | Err(RecvError::Lagged(_)) => {}
+                        Ok(Event::Broken) => {
+                            let broken = error(ErrorKind::Unreachable, "the stream broke");
+                            return Some((Err(broken), events));
+                        }
+                        Err(RecvError::Closed) => return None,
+                    }
+                }
+            }
+        };
+        Ok(stream::unfold(events, next).boxed())
+    }
+}

@@ -1,0 +1,58 @@
+//! Writes down what is worth keeping over a restart, but not worth waiting for.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::spawn_blocking, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    board::Board,
+    data_dir::{DataDir, Identity},
+    state_file,
+};
+
+/// How long to gather changes: a burst of starts is one write, and what a crash of the agent
+/// loses is at most a second's restarts that were counted.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// Writes changes down until `shutdown`, and once more then.
+pub(crate) async fn keep(
+    data: Arc<DataDir>,
+    mut identity: Identity,
+    board: Arc<Board>,
+    shutdown: CancellationToken,
+) {
+    let mut machine = board.machine.subscribe();
+    let mut histories = board.histories.subscribe();
+    while !shutdown.is_cancelled() {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            Ok(()) = machine.changed() => {}
+            Ok(()) = histories.changed() => {}
+        }
+        // A shutdown that comes meanwhile does not wait.
+        let _ = shutdown.run_until_cancelled(sleep(GATHER)).await;
+        identity.machine.clone_from(&machine.borrow_and_update());
+        let now = (identity.clone(), histories.borrow_and_update().clone());
+        let data = Arc::clone(&data);
+        let written = spawn_blocking(move || write(&data, now)).await;
+        match written.expect("writing does not panic") {
+            Ok(()) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(
+                    error,
+                    "the agent's memory of restarts cannot be written down"
+                );
+            }
+        }
+    }
+}
+
+fn write(
+    data: &DataDir,
+    (identity, histories): (Identity, crate::history::Histories),
+) -> Result<(), state_file::Error> {
+    data.write_identity(&identity)?;
+    data.write_histories(&histories)
+}

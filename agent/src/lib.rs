@@ -1,0 +1,277 @@
+//! The agent: makes what runs on a node equal to what the server assigned to it.
+//!
+//! The way of the data: `session` hears assignments and hands them to the `ledger`, which
+//! judges them and writes them down; the `reconciler` lists the containers, asks `plan` what to
+//! do and hands its steps to the `worker`, which asks the `runtime`; what is seen goes onto the
+//! `board`, from where the session reports it.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use windlass_api::{
+    clock,
+    expression::Taint,
+    ids::NodeName,
+    quantity::{CpuMillis, MemoryBytes},
+    resource::Capacity,
+};
+
+use crate::{
+    board::Board,
+    data_dir::{DataDir, Identity},
+    dial::{Dial, Server},
+    history::Histories,
+    ledger::Ledger,
+    reconciler::{Local, Reconciler},
+    runtime::{Owner, Runtime},
+    session::{Introduction, Session},
+    stream::Streams,
+};
+
+pub use data_dir::DataDirError;
+pub use dial::ServerError;
+
+mod backoff;
+mod board;
+mod data_dir;
+mod dial;
+pub mod docker;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+mod history;
+mod image;
+mod keeper;
+mod ledger;
+mod plan;
+mod reconciler;
+pub mod runtime;
+mod session;
+mod slot;
+mod state_file;
+mod stream;
+#[cfg(test)]
+mod testing;
+mod worker;
+
+/// How long the end waits for the parts: longer than the reconciler waits for its steps.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+
+/// What an agent is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address of the server, like `http://127.0.0.1:7400`.
+    pub server: String,
+    /// The node's name.
+    pub node: NodeName,
+    /// Where to keep what must outlive the agent. One agent per directory.
+    pub data_dir: PathBuf,
+    /// The labels to register the node with.
+    pub labels: BTreeMap<String, String>,
+    /// The taints to register the node with.
+    pub taints: Vec<Taint>,
+    /// What instances may use in all.
+    pub offer: Offer,
+}
+
+/// What a node offers to instances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// CPU; `None`: all that the machine has.
+    pub cpu: Option<CpuMillis>,
+    /// Memory; `None`: all that the machine has.
+    pub memory: Option<MemoryBytes>,
+}
+
+impl Offer {
+    /// What is offered of a machine of this size.
+    pub(crate) fn of(self, machine: Capacity) -> Capacity {
+        Capacity {
+            cpu: self.cpu.unwrap_or(machine.cpu),
+            memory: self.memory.unwrap_or(machine.memory),
+        }
+    }
+}
+
+/// Why an agent cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address of the server is none.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A part of the agent ended though nobody asked it to.
+    #[error("the agent's {0} ended unexpectedly")]
+    Ended(&'static str),
+    /// A part of the agent broke down.
+    #[error("a part of the agent broke down")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// Runs an agent until `shutdown`. Leaves all containers as they are then.
+///
+/// Neither the server nor the engine need answer: it waits for both.
+///
+/// # Errors
+/// If the configuration or the data directory cannot be used, or a part of it breaks down.
+pub async fn run<R: Runtime>(
+    config: Config,
+    runtime: R,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let server: Server = config.server.parse()?;
+    let (path, node) = (config.data_dir.clone(), config.node.clone());
+    let kept = spawn_blocking(move || Kept::load(&path, &node)).await??;
+    tracing::info!(node = %config.node, agent = %kept.identity.agent, %server, "the agent starts");
+    let stop = shutdown.child_token();
+    let parts = Parts::new(config, kept, Arc::new(runtime), Arc::new(server));
+    let mut tasks = parts.spawn(&stop);
+    let result = tokio::select! {
+        // First: the parts end, too, when the agent is to end.
+        biased;
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(Ok(name)) => Err(Error::Ended(name)),
+            Ok(Err(error)) | Err(error) => Err(Error::Panicked(error)),
+        },
+    };
+    stop.cancel();
+    let joined = async { while tasks.join_next().await.is_some() {} };
+    if timeout(STOP_LIMIT, joined).await.is_err() {
+        tracing::warn!("a part of the agent did not end in time and was cut off");
+    }
+    tasks.shutdown().await;
+    result
+}
+
+/// What an agent finds in its data directory.
+struct Kept {
+    data: DataDir,
+    identity: Identity,
+    ledger: Ledger,
+    histories: Histories,
+}
+
+impl Kept {
+    fn load(path: &std::path::Path, node: &NodeName) -> Result<Self, DataDirError> {
+        let data = DataDir::open(path)?;
+        Ok(Self {
+            identity: data.identity(node)?,
+            ledger: Ledger::open(data.ledger())?,
+            histories: data.histories()?,
+            data,
+        })
+    }
+}
+
+/// All that the tasks of an agent work on.
+struct Parts<D, R> {
+    config: Config,
+    data: Arc<DataDir>,
+    identity: Identity,
+    ledger: Arc<Ledger>,
+    board: Arc<Board>,
+    runtime: Arc<R>,
+    dial: Arc<D>,
+}
+
+/// The name of a task that ended, or why the reconciler could not go on.
+type Ended = Result<&'static str, tokio::task::JoinError>;
+
+impl<D: Dial, R: Runtime> Parts<D, R> {
+    fn new(config: Config, kept: Kept, runtime: Arc<R>, dial: Arc<D>) -> Self {
+        let cluster = kept.ledger.held().map(|h| h.cluster);
+        let machine = kept.identity.machine.clone();
+        Self {
+            config,
+            data: Arc::new(kept.data),
+            identity: kept.identity,
+            ledger: Arc::new(kept.ledger),
+            board: Arc::new(Board::new(cluster, machine, kept.histories)),
+            runtime,
+            dial,
+        }
+    }
+
+    fn spawn(self, stop: &CancellationToken) -> JoinSet<Ended> {
+        let mut tasks = JoinSet::new();
+        let (requests, asked) = mpsc::channel(stream::QUEUE_MAX);
+        let (failed, failures) = mpsc::channel(stream::QUEUE_MAX);
+        let session = Session {
+            dial: Arc::clone(&self.dial),
+            introduction: Introduction {
+                node: self.config.node.clone(),
+                labels: self.config.labels.clone(),
+                taints: self.config.taints.clone(),
+            },
+            ledger: Arc::clone(&self.ledger),
+            board: Arc::clone(&self.board),
+            requests,
+            failures,
+        };
+        let streams = Streams {
+            dial: Arc::clone(&self.dial),
+            runtime: Arc::clone(&self.runtime),
+            board: Arc::clone(&self.board),
+            requests: asked,
+            failures: failed,
+        };
+        let keeper = keeper::keep(
+            Arc::clone(&self.data),
+            self.identity.clone(),
+            Arc::clone(&self.board),
+            stop.clone(),
+        );
+        let session = session.run(stop.clone());
+        let streams = streams.run(stop.clone());
+        tasks.spawn(async move {
+            session.await;
+            Ok("session")
+        });
+        tasks.spawn(async move {
+            streams.await;
+            Ok("stream service")
+        });
+        tasks.spawn(async move {
+            keeper.await;
+            Ok("keeper")
+        });
+        let engine = self.attend_engine(stop.clone());
+        tasks.spawn(async move { engine.await.map(|()| "reconciler") });
+        tasks
+    }
+
+    /// Reconciles as soon as it is known whose containers are ours.
+    async fn attend_engine(self, stop: CancellationToken) -> Result<(), tokio::task::JoinError> {
+        let local = Local {
+            agent: self.identity.agent,
+            offer: self.config.offer,
+        };
+        let waiting = reconciler::wait_for_cluster(&*self.runtime, &local, &self.board);
+        let Some(cluster) = stop.run_until_cancelled(waiting).await else {
+            return Ok(());
+        };
+        let owner = Owner {
+            cluster,
+            node: self.config.node,
+        };
+        let reconciler = Reconciler::new(
+            self.runtime,
+            owner,
+            local,
+            Arc::new(clock::now),
+            self.board,
+            self.ledger.subscribe(),
+        );
+        reconciler.run(stop).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! What the agent needs of a container engine. [`crate::docker`] is the real one; tests have one
+//! in memory.
+
+use std::{collections::BTreeSet, future::Future, net::IpAddr, pin::Pin};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use jiff::Timestamp;
+use windlass_api::{
+    duration::Span,
+    ids::{ClusterId, InstanceId, Namespace, NodeName, RevisionNumber},
+    image::ImageRef,
+    resource::Capacity,
+    status::Exit,
+    wire::{AssignedInstance, LogOptions},
+};
+
+/// Whose containers are meant: an agent sees and touches only those that carry its cluster's and
+/// node's labels, since several agents can share one engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeName,
+}
+
+/// What an engine says of itself and its machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// The engine's own id; agents that share an engine see the same.
+    pub id: String,
+    /// The engine's version.
+    pub version: String,
+    /// The operating system (`linux`).
+    pub os: String,
+    /// The processor architecture (`x86_64`).
+    pub arch: String,
+    /// The machine's size.
+    pub capacity: Capacity,
+}
+
+/// A container of ours, as the engine has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// The engine's id of it.
+    pub id: ContainerId,
+    /// The instance that it belongs to, from its labels.
+    pub instance: InstanceId,
+    /// The namespace, from its labels.
+    pub namespace: Namespace,
+    /// The revision, from its labels.
+    pub revision: RevisionNumber,
+    /// The id of its image.
+    pub image_id: String,
+    /// Its address on the node's network, while it runs.
+    pub address: Option<IpAddr>,
+    /// How long it may take to stop, as it was created with.
+    pub stop_grace: Span,
+    /// Its state.
+    pub state: ContainerState,
+}
+
+/// The engine's id of a container.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContainerId(pub String);
+
+/// The state of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerState {
+    /// It exists and was never started.
+    Created,
+    /// It runs (or is paused, which somebody else did and we leave alone).
+    Running {
+        /// When it was started.
+        started_at: Timestamp,
+    },
+    /// It ran, and ended.
+    Exited {
+        /// When it was started.
+        started_at: Timestamp,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The engine is removing it, or failed to.
+    Removing,
+}
+
+/// Why the engine did not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// The kind, which decides what is done about it.
+    pub kind: ErrorKind,
+    /// What happened, for people; it names the image, port or path.
+    pub message: String,
+}
+
+/// The kinds of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The engine did not answer (in time). Nothing is known about the effect.
+    Unreachable,
+    /// The image is not there: not on the node, or not in its registry.
+    ImageMissing,
+    /// The registry did not let us in.
+    Unauthorized,
+    /// The registry did not deliver: network, time-out, stall.
+    PullFailed,
+    /// A host port is taken.
+    PortTaken,
+    /// The name is taken by a container that is not ours.
+    NameTaken,
+    /// The container is not there.
+    NoSuchContainer,
+    /// The disk is full.
+    NoSpace,
+    /// The container cannot start as it is described: no such program, user or directory.
+    Invalid,
+    /// Anything else.
+    Other,
+}
+
+/// The result of a call to the engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A stream that a call returns.
+pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
+
+/// A container engine. Every call has a time limit of its own; each is idempotent as described.
+pub trait Runtime: Send + Sync + 'static {
+    /// What the engine says of itself. Also the check whether it answers.
+    fn info(&self) -> impl Future<Output = Result<EngineInfo>> + Send;
+
+    /// The containers of `owner`, in any state.
+    fn list(&self, owner: &Owner) -> impl Future<Output = Result<Vec<Container>>> + Send;
+
+    /// The names (with tags) of the images that the engine has.
+    fn images(&self) -> impl Future<Output = Result<BTreeSet<String>>> + Send;
+
+    /// Whether the engine has an image.
+    fn has_image(&self, image: &ImageRef) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Pulls an image with the credentials of the machine's Docker configuration. Fails if no
+    /// progress is made for two minutes.
+    fn pull(&self, image: &ImageRef) -> impl Future<Output = Result<()>> + Send;
+
+    /// Creates the container of an instance under its deterministic name, on the network of its
+    /// namespace (which is made if needed). Content with a container of that name that carries
+    /// this instance's labels: then returns that one.
+    fn create(
+        &self,
+        owner: &Owner,
+        instance: &AssignedInstance,
+    ) -> impl Future<Output = Result<ContainerId>> + Send;
+
+    /// Starts a container. Content if it runs.
+    fn start(&self, id: &ContainerId) -> impl Future<Output = Result<()>> + Send;
+
+    /// Asks a container to stop, and kills it after `grace`. Content if it does not run or exist.
+    fn stop(&self, id: &ContainerId, grace: Span) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes a container that does not run, with its anonymous volumes. Content if there is none.
+    fn remove(&self, id: &ContainerId) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes the networks of `owner` that belong to none of these namespaces and that no
+    /// container uses.
+    fn prune_networks(
+        &self,
+        owner: &Owner,
+        keep: &BTreeSet<Namespace>,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// The output of a container.
+    fn logs(
+        &self,
+        id: &ContainerId,
+        options: &LogOptions,
+    ) -> impl Future<Output = Result<BoxStream<Bytes>>> + Send;
+
+    /// Tells of containers of `owner` (by engine id) whose state may have changed. The stream ends or fails when
+    /// the engine goes away, which says nothing about the containers.
+    fn events(&self, owner: &Owner) -> impl Future<Output = Result<BoxStream<ContainerId>>> + Send;
+}

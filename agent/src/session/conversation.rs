@@ -1,0 +1,236 @@
+//! One connection after the greeting.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use windlass_api::{
+    ids::{ClusterId, Generation},
+    wire::{AgentFrame, AssignmentFrame, IMAGES_MAX, ServerFrame, Welcome},
+};
+
+use super::{Error, link::Link, reporter::Reporter};
+use crate::{
+    board::{Board, Snapshot},
+    ledger::{self, Assembler, Ledger, Rejection, Verdict},
+    slot::{Slot, at},
+    stream::{Failure, Request},
+};
+
+/// How many heartbeats the server may stay silent: it answers each with a pong.
+const SILENT_BEATS_MAX: u32 = 3;
+
+/// The bounds of the interval between heartbeats, whatever the server asks for.
+const HEARTBEAT_MS_MIN: u64 = 100;
+const HEARTBEAT_MS_MAX: u64 = 60_000;
+
+/// The shortest time between two reports. The first change is told at once; of a burst, what comes
+/// within this time is told together.
+const REPORT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// One connection after the greeting.
+pub(super) struct Conversation<'a, S> {
+    link: Link<S>,
+    cluster: ClusterId,
+    heartbeat: Duration,
+    ledger: &'a Arc<Ledger>,
+    board: &'a Board,
+    requests: &'a mpsc::Sender<Request>,
+    assembler: Assembler,
+    /// An assignment that is being judged and written down. Nothing is read meanwhile.
+    accepting: Slot<Judged>,
+    reporter: Reporter,
+    report_at: Option<Instant>,
+    reported_at: Option<Instant>,
+}
+
+/// An assignment, and what became of it.
+struct Judged {
+    generation: Generation,
+    result: Result<Verdict, ledger::Error>,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
+    /// Begins to talk to the server that let us in with `welcome`.
+    pub(super) fn new(
+        mut link: Link<S>,
+        welcome: &Welcome,
+        ledger: &'a Arc<Ledger>,
+        board: &'a Board,
+        requests: &'a mpsc::Sender<Request>,
+    ) -> Self {
+        let millis = welcome
+            .heartbeat_ms
+            .clamp(HEARTBEAT_MS_MIN, HEARTBEAT_MS_MAX);
+        let heartbeat = Duration::from_millis(millis);
+        link.set_send_limit(heartbeat * SILENT_BEATS_MAX);
+        Self {
+            link,
+            cluster: welcome.cluster,
+            heartbeat,
+            ledger,
+            board,
+            requests,
+            assembler: Assembler::default(),
+            accepting: Slot::empty(),
+            reporter: Reporter::default(),
+            report_at: None,
+            reported_at: None,
+        }
+    }
+
+    /// Says farewell.
+    pub(super) async fn close(self) {
+        self.link.close().await;
+    }
+
+    /// Talks until `shutdown`, or until the connection is of no more use.
+    pub(super) async fn run(
+        &mut self,
+        failures: &mut mpsc::Receiver<Failure>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut heartbeat = interval(self.heartbeat);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut health = self.board.health.subscribe();
+        let mut snapshot = self.board.snapshot.subscribe();
+        let mut images = self.board.images.subscribe();
+        snapshot.mark_changed();
+        images.mark_changed();
+        // Every branch can be cancelled: frames, outcomes and changes stay where they are.
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                frame = self.link.next(), if self.accepting.is_empty() => self.hear(frame?).await?,
+                judged = self.accepting.next() => self.judged(judged).await?,
+                _ = heartbeat.tick() => self.beat().await?,
+                Ok(()) = health.changed() => self.send_health().await?,
+                Ok(()) = snapshot.changed() => self.report_soon(),
+                () = at(self.report_at) => self.report(&mut snapshot).await?,
+                Ok(()) = images.changed() => self.send_images(&mut images).await?,
+                Some(failure) = failures.recv() => self.send_failure(failure).await?,
+            }
+        }
+    }
+
+    async fn hear(&mut self, frame: ServerFrame) -> Result<(), Error> {
+        match frame {
+            ServerFrame::Welcome(_) | ServerFrame::Refused { .. } => return Err(Error::OutOfTurn),
+            ServerFrame::Assignment(frame) => {
+                if let Some(whole) = self.assembler.push(frame)? {
+                    self.begin_accepting(whole);
+                }
+            }
+            ServerFrame::Resync => {
+                self.reporter.start_over();
+                self.report_soon();
+            }
+            ServerFrame::OpenStream { stream, request } => {
+                let request = Request {
+                    stream,
+                    what: request,
+                };
+                if self.requests.try_send(request).is_err() {
+                    let reason = "the node is asked for too many streams at once".to_owned();
+                    self.send_failure(Failure { stream, reason }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_accepting(&mut self, frame: AssignmentFrame) {
+        let (ledger, cluster) = (Arc::clone(self.ledger), self.cluster);
+        let generation = frame.generation;
+        let task = spawn_blocking(move || ledger.accept(cluster, frame));
+        self.accepting.put(async move {
+            Judged {
+                generation,
+                result: task.await.expect("judging an assignment does not panic"),
+            }
+        });
+    }
+
+    async fn judged(&mut self, judged: Judged) -> Result<(), Error> {
+        self.link.listen_again();
+        let Judged { generation, result } = judged;
+        let error = match result {
+            Ok(Verdict::NotNeeded) => return Ok(()),
+            Ok(Verdict::Replaced { dropped, .. }) => {
+                tracing::debug!(%generation, "an assignment was accepted");
+                self.reporter.dropped(generation, dropped);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(%generation, error = &error as &dyn std::error::Error, "an assignment was rejected");
+        let reason = match &error {
+            ledger::Error::Rejected(rejection) => rejection.to_string(),
+            ledger::Error::NotWritten(cause) => format!("{error}: {cause}"),
+        };
+        let rejected = AgentFrame::Rejected { generation, reason };
+        self.link.send(&rejected).await?;
+        match error {
+            // On a new connection the server sends the whole assignment.
+            ledger::Error::Rejected(Rejection::BaseNotHeld { .. })
+            | ledger::Error::NotWritten(_) => Err(Error::NotTakenOver(error)),
+            ledger::Error::Rejected(_) => Ok(()),
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), Error> {
+        let silent = self.link.silent_for();
+        if self.accepting.is_empty() && silent > self.heartbeat * SILENT_BEATS_MAX {
+            return Err(Error::Silent(silent));
+        }
+        self.send_health().await?;
+        Ok(self.link.ping().await?)
+    }
+
+    async fn send_health(&mut self) -> Result<(), Error> {
+        let runtime = self.board.health.borrow().clone();
+        Ok(self.link.send(&AgentFrame::Heartbeat { runtime }).await?)
+    }
+
+    fn report_soon(&mut self) {
+        let now = Instant::now();
+        let earliest = self.reported_at.map_or(now, |at| at + REPORT_INTERVAL);
+        self.report_at = Some(earliest.max(now));
+    }
+
+    async fn report(
+        &mut self,
+        snapshot: &mut watch::Receiver<Option<Arc<Snapshot>>>,
+    ) -> Result<(), Error> {
+        self.report_at = None;
+        // Nothing can be said before the engine was seen: "nothing is here" would be a claim.
+        let Some(now) = snapshot.borrow_and_update().clone() else {
+            return Ok(());
+        };
+        self.reported_at = Some(Instant::now());
+        for frame in self.reporter.report(&now) {
+            self.link.send(&AgentFrame::Observed(frame)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_images(
+        &mut self,
+        images: &mut watch::Receiver<Arc<BTreeSet<String>>>,
+    ) -> Result<(), Error> {
+        let images = images.borrow_and_update().clone();
+        let images = images.iter().take(IMAGES_MAX).cloned().collect();
+        Ok(self.link.send(&AgentFrame::Images { images }).await?)
+    }
+
+    async fn send_failure(&mut self, failure: Failure) -> Result<(), Error> {
+        let Failure { stream, reason } = failure;
+        let frame = AgentFrame::StreamFailed { stream, reason };
+        Ok(self.link.send(&frame).await?)
+    }
+}
