@@ -1,0 +1,116 @@
+//! The commands, one module each, and how they are run.
+
+use std::{future::Future, process::ExitCode};
+
+use tokio::runtime::{Builder, Runtime};
+use windlass_api::{
+    client::Client,
+    ids::{Namespace, WorkloadKey, WorkloadName},
+};
+
+use crate::{
+    cli::{Cli, Command, Global, Named},
+    demo,
+    error::{Exit, Failure},
+};
+
+pub(crate) mod agent;
+pub(crate) mod apply;
+pub(crate) mod backup;
+pub(crate) mod completion;
+pub(crate) mod cordon;
+pub(crate) mod delete;
+pub(crate) mod describe;
+pub(crate) mod dev;
+pub(crate) mod events;
+pub(crate) mod get;
+pub(crate) mod logs;
+pub(crate) mod pack;
+pub(crate) mod plan;
+pub(crate) mod process;
+pub(crate) mod restart;
+pub(crate) mod scale;
+pub(crate) mod schema;
+pub(crate) mod server;
+pub(crate) mod version;
+pub(crate) mod wait;
+
+/// Where a command works: a server, and a namespace on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) namespace: Namespace,
+}
+
+impl Context {
+    fn new(global: &Global) -> Result<Self, Failure> {
+        Ok(Self {
+            client: Client::new(&global.server)?,
+            namespace: global.namespace.clone(),
+        })
+    }
+
+    /// The full name of the workload that a user named.
+    pub(crate) fn workload_key(&self, named: &Named<WorkloadName>) -> WorkloadKey {
+        WorkloadKey::new(named.namespace(&self.namespace), named.name.clone())
+    }
+}
+
+/// Runs the command that was given, and tells its exit code.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let format = cli.command.error_format();
+    dispatch(cli).unwrap_or_else(|failure| failure.report(format))
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    let Cli { global, command } = cli;
+    let done = match command {
+        Command::StoreVerify(args) => return Ok(args.run()),
+        Command::Schema => schema::run(),
+        Command::Completion(args) => args.run(),
+        Command::Backup(args) => args.run(),
+        Command::Demo(args) => demo::run(args),
+        Command::Dev(args) => args.run(&global.namespace),
+        Command::Server(args) => args.run(),
+        Command::Agent(args) => args.run(&global),
+        Command::Pack(args) => args.run(),
+        Command::Apply(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Plan(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Get(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Describe(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Logs(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Scale(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Restart(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Delete(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Wait(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Events(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Cordon(args) => with_server(&global, async |to| args.cordon(&to).await),
+        Command::Uncordon(args) => with_server(&global, async |to| args.uncordon(&to).await),
+        Command::Version(args) => with_server(&global, async |to| args.run(&to).await),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs a command that speaks to a server. One thread is enough for that, and starts at once.
+fn with_server(
+    global: &Global,
+    command: impl AsyncFnOnce(Context) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let context = Context::new(global)?;
+    block_on(Builder::new_current_thread(), command(context))
+}
+
+/// Runs `future` on a runtime of its own.
+pub(crate) fn block_on<T>(
+    mut builder: Builder,
+    future: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let runtime: Runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Exit::Failed, format!("cannot start the runtime: {e}")))?;
+    let result = runtime.block_on(future);
+    // A look-up of a name, or a read of a pipe, cannot be interrupted and must not hold us up.
+    runtime.shutdown_background();
+    result
+}

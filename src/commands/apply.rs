@@ -1,0 +1,96 @@
+//! `windlass apply`.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use windlass_api::apply::{ApplyRequest, ApplyResponse, ApplyResult, Outcome};
+
+use super::{Context, wait::Waiting};
+use crate::{
+    error::Failure,
+    manifests::ManifestArgs,
+    output::{
+        self, TextFormat,
+        style::{self, paint},
+    },
+    progress::{Target, Until},
+};
+
+/// Apply manifests, and wait until what they ask for runs
+#[derive(Debug, Args)]
+#[command(after_help = "\
+All resources are applied, or none. If something cannot run, the reason is shown and the wait goes
+on, since nodes come back and images appear.")]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    manifests: ManifestArgs,
+    #[command(flatten)]
+    waiting: Waiting,
+    /// How to write the result: text or json
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub(crate) output: TextFormat,
+}
+
+impl Apply {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let request = ApplyRequest {
+            resources: self.manifests.read(&context.namespace)?,
+        };
+        let mut response = context.client.apply(&request).await?;
+        if self.output == TextFormat::Text {
+            write(&response)?;
+        }
+        let mut result = Ok(());
+        if !self.waiting.no_wait {
+            let targets: Vec<Target> = response
+                .results
+                .iter()
+                .map(|r| Target::of(&r.workload))
+                .collect();
+            let waited = self
+                .waiting
+                .wait(context, &targets, Until::Settled, self.output)
+                .await;
+            result = waited.map(|reached| {
+                for (result, workload) in response.results.iter_mut().zip(reached) {
+                    result.workload = workload;
+                }
+            });
+        }
+        if self.output == TextFormat::Json {
+            output::json(&response)?;
+        }
+        result
+    }
+}
+
+fn write(response: &ApplyResponse) -> io::Result<()> {
+    let mut out = output::stdout();
+    for result in &response.results {
+        writeln!(out, "{}", line(result))?;
+    }
+    out.flush()
+}
+
+fn line(result: &ApplyResult) -> String {
+    let key = &result.key;
+    match result.outcome {
+        Outcome::Created => format!("{key} {}", paint(style::GOOD, "created")),
+        Outcome::Unchanged => format!("{key} {}", paint(style::DIM, "unchanged")),
+        Outcome::Updated => {
+            let fields: Vec<&str> = result.diff.iter().map(|c| c.path.as_str()).collect();
+            format!(
+                "{key} {}: {}",
+                paint(style::BUSY, "updated"),
+                fields.join(", ")
+            )
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `windlass cordon` and `windlass uncordon`.
+
+use std::io::Write;
+
+use clap::Args;
+use windlass_api::{
+    ids::NodeName,
+    resource::{NodePatch, Scheduling},
+};
+
+use super::Context;
+use crate::{
+    cli::Named,
+    error::Failure,
+    output::{self, TextFormat},
+};
+
+/// The nodes to allow or refuse new instances on.
+#[derive(Debug, Args)]
+pub(crate) struct Nodes {
+    /// The nodes
+    #[arg(required = true, value_name = "NODE")]
+    names: Vec<Named<NodeName>>,
+    /// How to write the result: text or json
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub(crate) output: TextFormat,
+}
+
+impl Nodes {
+    pub(crate) async fn cordon(self, context: &Context) -> Result<(), Failure> {
+        self.set(context, Scheduling::Cordoned, "cordoned").await
+    }
+
+    pub(crate) async fn uncordon(self, context: &Context) -> Result<(), Failure> {
+        self.set(context, Scheduling::Enabled, "uncordoned").await
+    }
+
+    async fn set(
+        self,
+        context: &Context,
+        scheduling: Scheduling,
+        done: &str,
+    ) -> Result<(), Failure> {
+        let patch = NodePatch {
+            scheduling: Some(scheduling),
+            ..NodePatch::default()
+        };
+        for Named { name, .. } in &self.names {
+            let node = context.client.patch_node(name, &patch).await?;
+            match self.output {
+                TextFormat::Json => output::json_line(&node)?,
+                TextFormat::Text => writeln!(output::stdout(), "node {name} {done}")?,
+            }
+        }
+        Ok(())
+    }
+}

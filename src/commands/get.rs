@@ -1,0 +1,370 @@
+//! `windlass get`.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::json;
+use windlass_api::{
+    client::{Change, Mirror, Selection},
+    clock,
+    event::Event,
+    ids::InstanceId,
+    list::List,
+    resource::{Instance, Node, Workload},
+    selector::Selector,
+};
+
+use super::Context;
+use crate::{
+    cli::Named,
+    error::{Exit, Failure},
+    output::{
+        self, ListFormat,
+        columns::{self, Detail, Namespaces, Row},
+        style::{self, paint},
+        table::Table,
+    },
+};
+
+/// List workloads, instances, nodes or events.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// What to list: workloads (wl), instances (inst), nodes (no) or events (ev)
+    #[arg(value_enum, value_name = "KIND", hide_possible_values = true)]
+    of: Collection,
+    /// Only these; all if none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<Named<InstanceId>>,
+    #[command(flatten)]
+    pub(crate) options: ListOptions,
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Collection {
+    #[value(aliases = ["workload", "wl", "service", "services", "svc"])]
+    Workloads,
+    #[value(aliases = ["instance", "inst", "in"])]
+    Instances,
+    #[value(aliases = ["node", "no"])]
+    Nodes,
+    #[value(aliases = ["event", "ev"])]
+    Events,
+}
+
+/// Which items of a list are shown, and how.
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    /// How to write the list: table, wide, json, yaml or name
+    #[arg(short, long, value_enum, default_value_t = ListFormat::Table, value_name = "FORMAT", hide_possible_values = true)]
+    pub(crate) output: ListFormat,
+    /// Go on with what changes, until interrupted
+    #[arg(short, long)]
+    watch: bool,
+    /// Those of all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Only those with these labels, like `app=web,tier!=db,!canary`
+    #[arg(
+        short = 'l',
+        long = "selector",
+        default_value = "",
+        hide_default_value = true
+    )]
+    labels: Selector,
+    /// Only those with these fields, like `phase=Running` or `node=edge-1`
+    #[arg(
+        long = "field-selector",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "SELECTOR"
+    )]
+    fields: Selector,
+}
+
+impl Get {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let Self { of, names, options } = self;
+        match of {
+            Collection::Workloads => list::<Workload>(context, &options, &names).await,
+            Collection::Instances => list::<Instance>(context, &options, &names).await,
+            Collection::Nodes => list::<Node>(context, &options, &names).await,
+            Collection::Events => list::<Event>(context, &options, &names).await,
+        }
+    }
+}
+
+impl ListOptions {
+    /// Everything that is selected in `context`.
+    pub(crate) fn selection<T: Row>(&self, context: &Context) -> Selection {
+        let of_one = T::NAMESPACED && !self.all_namespaces;
+        Selection {
+            namespace: of_one.then(|| context.namespace.clone()),
+            labels: self.labels.clone(),
+            fields: self.fields.clone(),
+        }
+    }
+
+    fn namespaces(&self) -> Namespaces {
+        if self.all_namespaces {
+            Namespaces::All
+        } else {
+            Namespaces::One
+        }
+    }
+
+    fn detail(&self) -> Detail {
+        if self.output == ListFormat::Wide {
+            Detail::Wide
+        } else {
+            Detail::Normal
+        }
+    }
+}
+
+async fn list<T: Row + Serialize>(
+    context: &Context,
+    options: &ListOptions,
+    names: &[Named<InstanceId>],
+) -> Result<(), Failure> {
+    let selection = options.selection::<T>(context);
+    let named = |named: &Named<InstanceId>| {
+        let mut selection = selection.clone().field("name", &named.name);
+        if T::NAMESPACED && !options.all_namespaces {
+            selection.namespace = Some(named.namespace(&context.namespace));
+        }
+        selection
+    };
+    match (names, options.watch) {
+        ([], false) => show::<T>(context, options, &selection).await,
+        ([], true) => watch::<T>(context, options, selection).await,
+        ([one], true) => watch::<T>(context, options, named(one)).await,
+        (_, true) => Err(Failure::new(Exit::Usage, "only one name can be watched")
+            .hint("watch all of them with labels: -l key=value")),
+        (names, false) => {
+            let mut found: Option<List<T>> = None;
+            let mut missing = Vec::new();
+            for name in names {
+                let list = context.client.list::<T>(&named(name)).await?;
+                if list.items.is_empty() {
+                    missing.push(name.name.to_string());
+                }
+                match &mut found {
+                    Some(found) => found.items.extend(list.items),
+                    None => found = Some(list),
+                }
+            }
+            match found {
+                Some(list) if !list.items.is_empty() => write_list(options, list)?,
+                Some(_) | None => {}
+            }
+            if missing.is_empty() {
+                Ok(())
+            } else {
+                Err(not_found::<T>(&missing, &selection))
+            }
+        }
+    }
+}
+
+fn not_found<T: Row>(missing: &[String], selection: &Selection) -> Failure {
+    let place = place(selection);
+    let detail = format!("no {} named {}{place}", T::PLURAL, missing.join(", "));
+    Failure::new(Exit::NotFound, detail).hint(format!(
+        "see what there is with `windlass get {} -A`",
+        T::PLURAL
+    ))
+}
+
+/// Where a selection looks, in words.
+fn place(selection: &Selection) -> String {
+    match &selection.namespace {
+        Some(namespace) => format!(" in namespace {namespace}"),
+        None => String::new(),
+    }
+}
+
+/// Lists what is selected, once.
+async fn show<T: Row + Serialize>(
+    context: &Context,
+    options: &ListOptions,
+    selection: &Selection,
+) -> Result<(), Failure> {
+    let list = context.client.list::<T>(selection).await?;
+    let is_for_people = matches!(options.output, ListFormat::Table | ListFormat::Wide);
+    if list.items.is_empty() && is_for_people {
+        say_empty::<T>(selection);
+        return Ok(());
+    }
+    write_list(options, list)
+}
+
+fn say_empty<T: Row>(selection: &Selection) {
+    let matching = if selection.labels.is_empty() && selection.fields.is_empty() {
+        ""
+    } else {
+        " that match"
+    };
+    let place = place(selection);
+    output::say(&format!("no {}{matching}{place}", T::PLURAL));
+}
+
+fn write_list<T: Row + Serialize>(options: &ListOptions, mut list: List<T>) -> Result<(), Failure> {
+    T::sort(&mut list.items);
+    match options.output {
+        ListFormat::Json => output::json(&list),
+        ListFormat::Yaml => write_yaml(&list.items),
+        ListFormat::Name => write_names(options, &list.items),
+        ListFormat::Table | ListFormat::Wide => {
+            let mut table = columns::table::<T>(options.detail(), options.namespaces());
+            fill(&mut table, options, list.items.iter());
+            Ok(table.write(&mut output::stdout())?)
+        }
+    }
+}
+
+/// Writes documents that can be applied again.
+fn write_yaml<T: Serialize>(items: &[T]) -> Result<(), Failure> {
+    let mut out = output::stdout();
+    for (i, item) in items.iter().enumerate() {
+        let separator = if i > 0 { "---\n" } else { "" };
+        write!(out, "{separator}{}", output::to_yaml(item))?;
+    }
+    Ok(())
+}
+
+fn write_names<T: Row>(options: &ListOptions, items: &[T]) -> Result<(), Failure> {
+    let mut out = output::stdout();
+    for item in items {
+        writeln!(out, "{}", columns::reference(item, options.namespaces()))?;
+    }
+    Ok(())
+}
+
+fn fill<'a, T: Row + 'a>(
+    table: &mut Table,
+    options: &ListOptions,
+    items: impl Iterator<Item = &'a T>,
+) {
+    let now = clock::now();
+    for item in items {
+        table.row(columns::cells(
+            item,
+            options.detail(),
+            options.namespaces(),
+            now,
+        ));
+    }
+}
+
+/// Lists what is selected, and each change after that: as a row, or as a line of JSON.
+async fn watch<T: Row + Serialize>(
+    context: &Context,
+    options: &ListOptions,
+    selection: Selection,
+) -> Result<(), Failure> {
+    let is_empty_worth_saying = matches!(options.output, ListFormat::Table | ListFormat::Wide);
+    let mut mirror = Mirror::<T>::open(&context.client, selection.clone()).await?;
+    if mirror.items().is_empty() && is_empty_worth_saying {
+        say_empty::<T>(&selection);
+    }
+    let mut table = columns::table::<T>(options.detail(), options.namespaces());
+    let mut shown = Shown::Nothing;
+    write_all(&mirror, options, &mut table, &mut shown)?;
+    loop {
+        match mirror.changed().await? {
+            Change::Relisted => write_all(&mirror, options, &mut table, &mut shown)?,
+            Change::Put(name) => {
+                if let Some(item) = mirror.items().get(&name) {
+                    write_change(item, options, &mut table, &mut shown)?;
+                }
+            }
+            Change::Delete(name) => write_deletion(&name, options)?,
+        }
+    }
+}
+
+/// Whether the headers of a table were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Nothing,
+    Headers,
+}
+
+fn write_all<T: Row + Serialize>(
+    mirror: &Mirror<T>,
+    options: &ListOptions,
+    table: &mut Table,
+    shown: &mut Shown,
+) -> Result<(), Failure> {
+    match options.output {
+        // All rows at once, so that the columns fit them all.
+        ListFormat::Table | ListFormat::Wide if !mirror.items().is_empty() => {
+            fill(table, options, mirror.items().values());
+            write_rows(table, shown)
+        }
+        _ => mirror
+            .items()
+            .values()
+            .try_for_each(|item| write_change(item, options, table, shown)),
+    }
+}
+
+fn write_rows(table: &mut Table, shown: &mut Shown) -> Result<(), Failure> {
+    let mut out = output::stdout();
+    match std::mem::replace(shown, Shown::Headers) {
+        Shown::Nothing => table.write(&mut out)?,
+        Shown::Headers => table.write_rows(&mut out)?,
+    }
+    Ok(out.flush()?)
+}
+
+fn write_change<T: Row + Serialize>(
+    item: &T,
+    options: &ListOptions,
+    table: &mut Table,
+    shown: &mut Shown,
+) -> Result<(), Failure> {
+    match options.output {
+        ListFormat::Json => output::json_line(&json!({ "type": "put", "object": item })),
+        ListFormat::Yaml => Ok(write!(output::stdout(), "---\n{}", output::to_yaml(item))?),
+        ListFormat::Name => write_names(options, std::slice::from_ref(item)),
+        ListFormat::Table | ListFormat::Wide => {
+            fill(table, options, std::iter::once(item));
+            write_rows(table, shown)
+        }
+    }
+}
+
+fn write_deletion(name: &str, options: &ListOptions) -> Result<(), Failure> {
+    match options.output {
+        ListFormat::Json => output::json_line(&json!({ "type": "delete", "name": name })),
+        ListFormat::Table | ListFormat::Wide => {
+            let short = match options.namespaces() {
+                Namespaces::One => name.rsplit_once('/').map_or(name, |(_, short)| short),
+                Namespaces::All => name,
+            };
+            Ok(writeln!(
+                output::stdout(),
+                "{}",
+                paint(style::DIM, format!("{short} is gone"))
+            )?)
+        }
+        // Neither a document nor a name can say that something is gone.
+        ListFormat::Yaml | ListFormat::Name => Ok(()),
+    }
+}
+
+/// Lists the events that are selected; see [`super::events`].
+pub(crate) async fn list_events(
+    context: &Context,
+    options: &ListOptions,
+    selection: Selection,
+) -> Result<(), Failure> {
+    if options.watch {
+        watch::<Event>(context, options, selection).await
+    } else {
+        show::<Event>(context, options, &selection).await
+    }
+}

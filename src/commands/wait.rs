@@ -1,0 +1,119 @@
+//! `windlass wait`, and how other commands wait.
+
+use clap::Args;
+use windlass_api::{duration::Span, ids::WorkloadName, problem::Code, resource::Workload};
+
+use super::Context;
+use crate::{
+    cli::Named,
+    error::Failure,
+    output::{self, TextFormat},
+    progress::{self, Display, Target, Until},
+};
+
+/// How long to wait unless told otherwise: enough to pull a large image over a slow line.
+const TIMEOUT: &str = "5m";
+
+/// Wait until workloads are settled, running or deleted.
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// The workloads
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<Named<WorkloadName>>,
+    /// What to wait for: settled (all that is wanted runs, and nothing else), running (as many run
+    /// as are wanted, of whatever revision) or deleted (with all instances)
+    #[arg(
+        long = "for",
+        value_enum,
+        default_value_t = Until::Settled,
+        value_name = "STATE",
+        hide_possible_values = true
+    )]
+    until: Until,
+    /// How long to wait; then the exit code is 4
+    #[arg(long, default_value = TIMEOUT, value_name = "TIME")]
+    timeout: Span,
+    /// How to write the result: text or json
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub(crate) output: TextFormat,
+}
+
+impl Wait {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut targets = Vec::new();
+        for named in &self.names {
+            let key = context.workload_key(named);
+            targets.push(match (self.until, context.client.workload(&key).await) {
+                (_, Ok(workload)) => Target::of(&workload),
+                (Until::Deleted, Err(error)) if error.code() == Some(Code::NotFound) => {
+                    Target { key, uid: None }
+                }
+                (_, Err(error)) => return Err(error.into()),
+            });
+        }
+        let waiting = Waiting {
+            no_wait: false,
+            timeout: self.timeout,
+        };
+        let reached = waiting
+            .wait(context, &targets, self.until, self.output)
+            .await?;
+        match self.output {
+            TextFormat::Json => output::json(&reached),
+            TextFormat::Text => Ok(()),
+        }
+    }
+}
+
+/// Whether and how long to wait for what was asked for.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Waiting {
+    /// Do not wait
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait; then the exit code is 4, and nothing is undone
+    #[arg(long, default_value = TIMEOUT, value_name = "TIME")]
+    timeout: Span,
+}
+
+impl Waiting {
+    /// Waits until `workload` is settled, if it is to be waited for, and writes it for programs.
+    pub(crate) async fn settle(
+        &self,
+        context: &Context,
+        mut workload: Workload,
+        format: TextFormat,
+    ) -> Result<(), Failure> {
+        if !self.no_wait {
+            let target = [Target::of(&workload)];
+            let reached = self.wait(context, &target, Until::Settled, format).await?;
+            workload = reached.into_iter().next().unwrap_or(workload);
+        }
+        match format {
+            TextFormat::Json => output::json(&workload),
+            TextFormat::Text => Ok(()),
+        }
+    }
+
+    /// Waits, and shows progress unless the output is for programs.
+    pub(crate) async fn wait(
+        &self,
+        context: &Context,
+        targets: &[Target],
+        until: Until,
+        format: TextFormat,
+    ) -> Result<Vec<Workload>, Failure> {
+        let mut display = match format {
+            TextFormat::Text => Display::new(),
+            TextFormat::Json => Display::silent(),
+        };
+        progress::wait(&context.client, targets, until, self.timeout, &mut display).await
+    }
+}

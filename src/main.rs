@@ -1,0 +1,23 @@
+//! `windlass`: server, agent, development cluster and command line in one binary.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod cli;
+mod commands;
+mod demo;
+mod error;
+#[cfg(test)]
+mod fixtures;
+mod logging;
+mod manifests;
+mod output;
+mod progress;
+mod trouble;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    cli.global.color.apply();
+    commands::run(cli)
+}

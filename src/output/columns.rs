@@ -1,0 +1,359 @@
+//! The columns of each kind of object.
+
+use jiff::Timestamp;
+use windlass_api::{
+    client::Resource,
+    event::{Event, Severity, Subject},
+    resource::{Instance, Node, Scheduling, Workload},
+    spec::WorkloadSpec,
+    status::{NodeState, Phase},
+};
+
+use super::{
+    age::age,
+    quantity, style,
+    table::{Cell, Table},
+};
+use crate::trouble;
+
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    Normal,
+    Wide,
+}
+
+/// Whether the objects are from one namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Namespaces {
+    One,
+    All,
+}
+
+/// An object that can be a row.
+pub(crate) trait Row: Resource {
+    /// What several of them are called.
+    const PLURAL: &'static str;
+    /// Whether they are in namespaces.
+    const NAMESPACED: bool = true;
+
+    /// The headers.
+    fn headers(detail: Detail) -> Vec<&'static str>;
+    /// The cells, one for each header.
+    fn cells(&self, detail: Detail, now: Timestamp) -> Vec<Cell>;
+    /// The namespace, for what has one.
+    fn namespace(&self) -> Option<String>;
+    /// What one of them is called.
+    fn kind(&self) -> &'static str;
+    /// The name without the namespace.
+    fn short_name(&self) -> String;
+    /// The order in a list.
+    fn sort(_: &mut Vec<Self>) {}
+}
+
+/// An empty table for these objects.
+pub(crate) fn table<T: Row>(detail: Detail, namespaces: Namespaces) -> Table {
+    let mut headers = T::headers(detail);
+    if T::NAMESPACED && namespaces == Namespaces::All {
+        headers.insert(0, "NAMESPACE");
+    }
+    Table::new(headers)
+}
+
+/// The cells for a row of [`table`].
+pub(crate) fn cells<T: Row>(
+    item: &T,
+    detail: Detail,
+    namespaces: Namespaces,
+    now: Timestamp,
+) -> Vec<Cell> {
+    let mut cells = item.cells(detail, now);
+    if T::NAMESPACED && namespaces == Namespaces::All {
+        cells.insert(0, Cell::or_dash(item.namespace()));
+    }
+    cells
+}
+
+/// The name that commands take, like `workload/web`.
+pub(crate) fn reference<T: Row>(item: &T, namespaces: Namespaces) -> String {
+    match (namespaces, item.namespace()) {
+        (Namespaces::All, Some(namespace)) => {
+            format!("{}/{namespace}/{}", item.kind(), item.short_name())
+        }
+        _ => format!("{}/{}", item.kind(), item.short_name()),
+    }
+}
+
+impl Row for Workload {
+    const PLURAL: &'static str = "workloads";
+
+    fn headers(detail: Detail) -> Vec<&'static str> {
+        let mut headers = vec!["NAME", "KIND", "RUNNING", "UPDATED", "REVISION", "AGE"];
+        if detail == Detail::Wide {
+            headers.extend(["IMAGE", "STATUS"]);
+        }
+        headers
+    }
+
+    fn cells(&self, detail: Detail, now: Timestamp) -> Vec<Cell> {
+        let status = &self.status;
+        let running = if status.settled {
+            style::GOOD
+        } else if status.reasons.is_empty() {
+            style::BUSY
+        } else {
+            style::BAD
+        };
+        let mut cells = vec![
+            Cell::new(&self.manifest.name),
+            Cell::new(self.manifest.kind),
+            Cell::styled(running, format!("{}/{}", status.running, status.wanted)),
+            Cell::new(status.updated),
+            Cell::new(status.revision),
+            Cell::new(age(now, self.meta.created_at)),
+        ];
+        if detail == Detail::Wide {
+            let WorkloadSpec::Service(spec) = &self.manifest.spec;
+            cells.push(Cell::new(&spec.image));
+            cells.push(Cell::new(workload_status(self)));
+        }
+        cells
+    }
+
+    fn namespace(&self) -> Option<String> {
+        Some(self.manifest.namespace.to_string())
+    }
+
+    fn kind(&self) -> &'static str {
+        "workload"
+    }
+
+    fn short_name(&self) -> String {
+        self.manifest.name.to_string()
+    }
+}
+
+/// How far a workload is, in words.
+pub(crate) fn workload_status(workload: &Workload) -> String {
+    let status = &workload.status;
+    if status.settled {
+        "settled".to_owned()
+    } else if status.reasons.is_empty() {
+        "in progress".to_owned()
+    } else {
+        status.reasons.join("; ")
+    }
+}
+
+impl Row for Instance {
+    const PLURAL: &'static str = "instances";
+
+    fn headers(detail: Detail) -> Vec<&'static str> {
+        let mut headers = vec!["NAME", "WORKLOAD", "PHASE", "RESTARTS", "NODE", "AGE"];
+        if detail == Detail::Wide {
+            headers.extend(["ADDRESS", "REVISION", "IMAGE", "REASON"]);
+        }
+        headers
+    }
+
+    fn cells(&self, detail: Detail, now: Timestamp) -> Vec<Cell> {
+        let phase = phase_text(self);
+        let mut cells = vec![
+            Cell::new(&self.name),
+            Cell::new(&self.workload),
+            Cell::styled(phase_style(self), phase),
+            Cell::new(self.status.restarts),
+            Cell::or_dash(self.node.as_ref()),
+            Cell::new(age(now, self.created_at)),
+        ];
+        if detail == Detail::Wide {
+            cells.extend([
+                Cell::or_dash(self.status.address),
+                Cell::new(self.revision),
+                Cell::new(&self.image),
+                Cell::or_dash(trouble::reason(self)),
+            ]);
+        }
+        cells
+    }
+
+    fn namespace(&self) -> Option<String> {
+        Some(self.namespace.to_string())
+    }
+
+    fn kind(&self) -> &'static str {
+        "instance"
+    }
+
+    fn short_name(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn sort(items: &mut Vec<Self>) {
+        items.sort_by(|a, b| {
+            (&a.namespace, &a.workload, a.slot, &a.name).cmp(&(
+                &b.namespace,
+                &b.workload,
+                b.slot,
+                &b.name,
+            ))
+        });
+    }
+}
+
+/// The phase, or that it is not known.
+pub(crate) fn phase_text(instance: &Instance) -> &'static str {
+    if instance.node_lost {
+        "Unknown"
+    } else {
+        instance.status.phase.name()
+    }
+}
+
+/// The colour of an instance's phase.
+pub(crate) fn phase_style(instance: &Instance) -> anstyle::Style {
+    if instance.node_lost {
+        return style::BAD;
+    }
+    match &instance.status.phase {
+        Phase::Running { .. } | Phase::Succeeded => style::GOOD,
+        Phase::Assigned | Phase::Pulling | Phase::Prepared | Phase::Starting | Phase::Stopping => {
+            style::BUSY
+        }
+        Phase::Pending { .. } | Phase::BackingOff { .. } | Phase::Failed { .. } => style::BAD,
+    }
+}
+
+impl Row for Node {
+    const PLURAL: &'static str = "nodes";
+    const NAMESPACED: bool = false;
+
+    fn headers(detail: Detail) -> Vec<&'static str> {
+        let mut headers = vec![
+            "NAME",
+            "STATE",
+            "SCHEDULING",
+            "INSTANCES",
+            "CPU",
+            "MEMORY",
+            "AGE",
+        ];
+        if detail == Detail::Wide {
+            headers.extend(["ENGINE", "OS/ARCH", "LABELS", "TAINTS"]);
+        }
+        headers
+    }
+
+    fn cells(&self, detail: Detail, now: Timestamp) -> Vec<Cell> {
+        let status = &self.status;
+        let (scheduling_style, scheduling) = match self.scheduling {
+            Scheduling::Enabled => (style::PLAIN, "Enabled"),
+            Scheduling::Cordoned => (style::BUSY, "Cordoned"),
+        };
+        let mut cells = vec![
+            Cell::new(&self.name),
+            Cell::styled(node_style(&status.state), status.state.name()),
+            Cell::styled(scheduling_style, scheduling),
+            Cell::new(status.instances),
+            Cell::new(quantity::cpu(&status.allocated, &status.capacity)),
+            Cell::new(quantity::memory(&status.allocated, &status.capacity)),
+            Cell::new(age(now, self.created_at)),
+        ];
+        if detail == Detail::Wide {
+            let labels = self
+                .labels
+                .iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect::<Vec<_>>();
+            let taints = self
+                .taints
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>();
+            cells.extend([
+                Cell::new(&status.info.engine_version),
+                Cell::new(format!("{}/{}", status.info.os, status.info.arch)),
+                Cell::or_dash(joined(&labels)),
+                Cell::or_dash(joined(&taints)),
+            ]);
+        }
+        cells
+    }
+
+    fn namespace(&self) -> Option<String> {
+        None
+    }
+
+    fn kind(&self) -> &'static str {
+        "node"
+    }
+
+    fn short_name(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+fn joined(parts: &[String]) -> Option<String> {
+    (!parts.is_empty()).then(|| parts.join(","))
+}
+
+/// The colour of a node's state.
+pub(crate) fn node_style(state: &NodeState) -> anstyle::Style {
+    match state {
+        NodeState::Ready => style::GOOD,
+        NodeState::RuntimeUnhealthy { .. } | NodeState::Lost { .. } => style::BAD,
+    }
+}
+
+impl Row for Event {
+    const PLURAL: &'static str = "events";
+
+    fn headers(_: Detail) -> Vec<&'static str> {
+        vec!["LAST", "SEVERITY", "REASON", "SUBJECT", "COUNT", "MESSAGE"]
+    }
+
+    fn cells(&self, _: Detail, now: Timestamp) -> Vec<Cell> {
+        let (style, severity) = match self.severity {
+            Severity::Normal => (style::PLAIN, "Normal"),
+            Severity::Warning => (style::BUSY, "Warning"),
+        };
+        vec![
+            Cell::new(age(now, self.last_at)),
+            Cell::styled(style, severity),
+            Cell::new(&self.reason),
+            Cell::new(&self.subject),
+            Cell::new(self.count),
+            Cell::new(&self.message),
+        ]
+    }
+
+    fn namespace(&self) -> Option<String> {
+        self.subject.namespace().map(ToString::to_string)
+    }
+
+    // An event has no name of its own that a command takes.
+    fn kind(&self) -> &'static str {
+        match &self.subject {
+            Subject::Cluster => "cluster",
+            Subject::Workload { .. } => "workload",
+            Subject::Instance { .. } => "instance",
+            Subject::Node { .. } => "node",
+        }
+    }
+
+    fn short_name(&self) -> String {
+        match &self.subject {
+            Subject::Cluster => "cluster".to_owned(),
+            Subject::Workload { name, .. } => name.to_string(),
+            Subject::Instance { name, .. } => name.to_string(),
+            Subject::Node { name } => name.to_string(),
+        }
+    }
+
+    fn sort(items: &mut Vec<Self>) {
+        items.sort_by_key(|event| (event.last_at, event.id));
+    }
+}
+
+#[cfg(test)]
+mod tests;

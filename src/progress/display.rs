@@ -1,0 +1,296 @@
+//! Shows progress on standard error: an area that is rewritten on a terminal, a line for each
+//! transition elsewhere.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal, Write},
+};
+
+use anstyle::Style;
+use windlass_api::resource::Instance;
+
+use super::{
+    Scene, Target, Until,
+    standing::{self, Standing},
+};
+use crate::output::{
+    columns::phase_style,
+    printable,
+    style::{self, paint},
+};
+
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+
+/// What a terminal is taken to be if it does not say: columns and rows.
+const TERMINAL: (usize, usize) = (80, 24);
+
+/// Shows the progress of workloads.
+#[derive(Debug)]
+pub(crate) struct Display {
+    mode: Mode,
+    targets: Vec<Target>,
+    until: Until,
+}
+
+#[derive(Debug)]
+enum Mode {
+    /// Nothing is shown.
+    Silent,
+    /// A line for each transition; what was said last of each instance.
+    Lines(BTreeMap<String, String>),
+    /// An area that is rewritten: how many lines it has now, and how often it was drawn.
+    Live { height: usize, drawn: usize },
+}
+
+/// A line of the live area.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    style: Style,
+    marker: &'static str,
+    pub(super) text: String,
+}
+
+impl Display {
+    /// Shows progress as standard error allows.
+    pub(crate) fn new() -> Self {
+        let can_move = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        let mode = if io::stderr().is_terminal() && can_move {
+            Mode::Live {
+                height: 0,
+                drawn: 0,
+            }
+        } else {
+            Mode::Lines(BTreeMap::new())
+        };
+        Self::with(mode)
+    }
+
+    /// Shows nothing.
+    pub(crate) fn silent() -> Self {
+        Self::with(Mode::Silent)
+    }
+
+    fn with(mode: Mode) -> Self {
+        Self {
+            mode,
+            targets: Vec::new(),
+            until: Until::Settled,
+        }
+    }
+
+    /// Whether it is to be drawn again and again.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.mode, Mode::Live { .. })
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        targets: &[Target],
+        until: Until,
+        scene: &Scene<'_>,
+    ) -> io::Result<()> {
+        self.targets = targets.to_vec();
+        self.until = until;
+        self.relisted(scene)
+    }
+
+    /// An instance changed.
+    pub(super) fn instance_changed(&mut self, name: &str, scene: &Scene<'_>) -> io::Result<()> {
+        let Mode::Lines(said) = &mut self.mode else {
+            return Ok(());
+        };
+        match scene.instances.get(name) {
+            Some(instance) if is_of(instance, &self.targets) => {
+                say_if_new(name, standing::describe_instance(instance), said)
+            }
+            Some(_) => Ok(()),
+            None if said.remove(name).is_some() => print_line(&format!("{} gone", short(name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Any of the instances may have changed.
+    pub(super) fn relisted(&mut self, scene: &Scene<'_>) -> io::Result<()> {
+        let Mode::Lines(said) = &mut self.mode else {
+            return Ok(());
+        };
+        let gone: Vec<String> = said
+            .keys()
+            .filter(|name| !scene.instances.contains_key(*name))
+            .cloned()
+            .collect();
+        for (name, instance) in scene.instances {
+            // What is as it should be already is no transition.
+            let workload = scene
+                .workloads
+                .get(&format!("{}/{}", instance.namespace, instance.workload));
+            let is_news = said.contains_key(name) || !standing::is_done(instance, workload);
+            if is_of(instance, &self.targets) && is_news {
+                say_if_new(name, standing::describe_instance(instance), said)?;
+            }
+        }
+        for name in gone {
+            said.remove(&name);
+            print_line(&format!("{} gone", short(&name)))?;
+        }
+        Ok(())
+    }
+
+    /// Time to draw.
+    pub(super) fn draw(&mut self, scene: &Scene<'_>) -> io::Result<()> {
+        let Mode::Live { height, drawn } = &mut self.mode else {
+            return Ok(());
+        };
+        let (columns, rows) = terminal_size();
+        let spinner = SPINNER[*drawn % SPINNER.len()];
+        // A line is left for the cursor, and one so that what was before stays in sight.
+        let lines = area(
+            &self.targets,
+            self.until,
+            scene,
+            spinner,
+            rows.saturating_sub(2),
+        );
+        *drawn += 1;
+        redraw(height, &lines, columns)
+    }
+
+    /// The wait has failed, which is told elsewhere with its reasons.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        match &mut self.mode {
+            Mode::Live { height, .. } => redraw(height, &[], TERMINAL.0),
+            Mode::Silent | Mode::Lines(_) => Ok(()),
+        }
+    }
+
+    /// The wait is over.
+    pub(super) fn end(&mut self, scene: &Scene<'_>) -> io::Result<()> {
+        self.draw(scene)?;
+        match &mut self.mode {
+            Mode::Silent => {}
+            // What stands there now stays there.
+            Mode::Live { height, .. } => *height = 0,
+            Mode::Lines(_) => {
+                for target in &self.targets {
+                    let text = standing::describe(target, self.until, scene);
+                    let settled = standing::of(target, self.until, scene) == Standing::Reached
+                        && self.until != Until::Deleted;
+                    let end = if settled {
+                        format!(", {}", self.until.name())
+                    } else {
+                        String::new()
+                    };
+                    print_line(&format!("{text}{end}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_of(instance: &Instance, targets: &[Target]) -> bool {
+    targets
+        .iter()
+        .any(|t| t.key.namespace == instance.namespace && t.key.name == instance.workload)
+}
+
+/// The name without its namespace.
+fn short(name: &str) -> &str {
+    name.rsplit_once('/').map_or(name, |(_, short)| short)
+}
+
+fn say_if_new(name: &str, text: String, said: &mut BTreeMap<String, String>) -> io::Result<()> {
+    if said.get(name) == Some(&text) {
+        return Ok(());
+    }
+    print_line(&format!("{} {text}", short(name)))?;
+    said.insert(name.to_owned(), text);
+    Ok(())
+}
+
+fn print_line(line: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "{}", printable(line))
+}
+
+/// The lines of the live area: each workload, and below it what is not as it should be.
+pub(super) fn area(
+    targets: &[Target],
+    until: Until,
+    scene: &Scene<'_>,
+    spinner: &'static str,
+    rows: usize,
+) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for target in targets {
+        let (style, marker) = match standing::of(target, until, scene) {
+            Standing::Reached => (style::GOOD, "✓"),
+            Standing::Underway => (style::NAME, spinner),
+            Standing::Gone => (style::BAD, "✗"),
+        };
+        lines.push(Line {
+            style,
+            marker,
+            text: printable(&standing::describe(target, until, scene)),
+        });
+        let workload = scene.workload(target);
+        for instance in scene.instances_of(&target.key) {
+            if until == Until::Deleted || !standing::is_done(instance, workload) {
+                let text = format!(
+                    "  {} {}",
+                    instance.name,
+                    standing::describe_instance(instance)
+                );
+                let text = printable(&text);
+                lines.push(Line {
+                    style: phase_style(instance),
+                    marker: "·",
+                    text,
+                });
+            }
+        }
+    }
+    if lines.len() > rows && rows > 0 {
+        let left_out = lines.len() - (rows - 1);
+        lines.truncate(rows - 1);
+        lines.push(Line {
+            style: style::DIM,
+            marker: "·",
+            text: format!("and {left_out} more"),
+        });
+    }
+    lines
+}
+
+/// Writes `lines` over the `height` lines that were written last.
+fn redraw(height: &mut usize, lines: &[Line], columns: usize) -> io::Result<()> {
+    let mut stderr = io::stderr().lock();
+    // The cursor moves even where colours are off, so this does not go through `anstream`, which
+    // would take out both.
+    let colours = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
+    if *height > 0 {
+        write!(stderr, "\x1b[{height}A")?;
+    }
+    // Each line is cleared as it is written, so that nothing flickers; then what is left below.
+    for Line {
+        style,
+        marker,
+        text,
+    } in lines
+    {
+        let text: String = text.chars().take(columns.saturating_sub(3)).collect();
+        let style = if colours { *style } else { style::PLAIN };
+        writeln!(stderr, "{} {text}\x1b[K", paint(style, marker))?;
+    }
+    write!(stderr, "\x1b[J")?;
+    *height = lines.len();
+    stderr.flush()
+}
+
+fn terminal_size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+            (usize::from(size.ws_col), usize::from(size.ws_row))
+        }
+        _ => TERMINAL,
+    }
+}

@@ -1,0 +1,100 @@
+//! Why an instance does not run, and what it last said.
+
+use serde::Serialize;
+use windlass_api::{
+    client::{Client, Error},
+    resource::Instance,
+    wire::LogOptions,
+};
+
+use crate::output::printable;
+
+/// How many instances are looked at: most copies of a workload fail for one reason.
+const INSTANCES_MAX: usize = 3;
+/// How many of the last lines of a log are shown.
+pub(crate) const LOG_LINES: u32 = 10;
+
+/// An instance that does not run.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Trouble {
+    /// The instance.
+    pub(crate) instance: String,
+    /// Why it does not run.
+    pub(crate) reason: String,
+    /// The last lines of its log, or why there are none.
+    pub(crate) log: Result<Vec<String>, String>,
+}
+
+impl Trouble {
+    /// Whether there is a log to be shown.
+    pub(crate) fn has_log(&self) -> bool {
+        self.log.as_ref().is_ok_and(|log| !log.is_empty())
+    }
+
+    /// The trouble as lines for people.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("{}: {}", self.instance, self.reason)];
+        match &self.log {
+            Ok(log) => lines.extend(log.iter().map(|line| format!("  | {}", printable(line)))),
+            Err(why) => lines.push(format!("  (its log cannot be read: {why})")),
+        }
+        lines
+    }
+}
+
+/// Why an instance does not run, if there is more to say than that it is on its way.
+pub(crate) fn reason(instance: &Instance) -> Option<String> {
+    if instance.node_lost {
+        let node = instance.node.as_ref()?;
+        return Some(format!(
+            "node {node} is lost; last seen {}",
+            instance.status.phase.name()
+        ));
+    }
+    instance
+        .status
+        .phase
+        .reason()
+        .filter(|reason| !reason.is_empty())
+        .map(str::to_owned)
+}
+
+/// Looks at the first few instances that do not run.
+pub(crate) async fn look<'a>(
+    client: &Client,
+    instances: impl Iterator<Item = &'a Instance>,
+) -> Vec<Trouble> {
+    let mut found = Vec::new();
+    let troubled = instances.filter_map(|instance| Some((instance, reason(instance)?)));
+    for (instance, reason) in troubled.take(INSTANCES_MAX) {
+        // Without a container there is no log to ask for.
+        let log = match instance.status.container_id {
+            Some(_) if !instance.node_lost => {
+                tail(client, instance).await.map_err(|e| e.to_string())
+            }
+            _ => Ok(Vec::new()),
+        };
+        found.push(Trouble {
+            instance: instance.name.to_string(),
+            reason,
+            log,
+        });
+    }
+    found
+}
+
+async fn tail(client: &Client, instance: &Instance) -> Result<Vec<String>, Error> {
+    let options = LogOptions {
+        tail: Some(LOG_LINES),
+        ..LogOptions::default()
+    };
+    let mut lines = client
+        .logs(&instance.namespace, &instance.name, &options)
+        .await?;
+    let mut tail = Vec::new();
+    while let Some(line) = lines.next().await? {
+        tail.push(String::from_utf8_lossy(&line).into_owned());
+    }
+    Ok(tail)
+}
