@@ -1,0 +1,376 @@
+//! A cluster of real processes: one server, some agents, one Docker engine.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) mod engine;
+pub(crate) mod http;
+pub(crate) mod proxy;
+
+/// The binary under test.
+pub(crate) const WINDLASS: &str = env!("CARGO_BIN_EXE_windlass");
+
+/// How long anything may take that is not measured: far beyond what it takes, since machines of
+/// continuous integration are slow and shared.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server and its agents, in processes of their own. What they made is removed when this is
+/// dropped, also after a failure.
+pub(crate) struct Cluster {
+    pub(crate) dir: TempDir,
+    pub(crate) address: SocketAddr,
+    server: Option<Child>,
+    agents: Vec<(String, Option<Child>)>,
+    docker: Option<String>,
+}
+
+impl Cluster {
+    /// Starts a server and `nodes` agents, and waits until they are ready.
+    pub(crate) fn start(nodes: usize) -> Self {
+        Self::start_with(nodes, None)
+    }
+
+    /// The same, with agents that reach Docker at this socket.
+    pub(crate) fn start_with(nodes: usize, docker: Option<String>) -> Self {
+        engine::ensure_image();
+        let mut cluster = Self {
+            dir: TempDir::new().expect("a temporary directory"),
+            address: free_address(),
+            server: None,
+            agents: Vec::new(),
+            docker,
+        };
+        cluster.start_server();
+        for n in 1..=nodes {
+            cluster.agents.push((format!("n{n}"), None));
+            cluster.start_agent(n - 1);
+        }
+        cluster.eventually("all nodes are ready", |cluster| {
+            let ready = |node: &Value| node["status"]["state"] == "Ready";
+            cluster
+                .list("nodes")
+                .iter()
+                .filter(|node| ready(node))
+                .count()
+                == nodes
+        });
+        cluster
+    }
+
+    pub(crate) fn server_dir(&self) -> PathBuf {
+        self.dir.path().join("server")
+    }
+
+    pub(crate) fn start_server(&mut self) {
+        assert!(self.server.is_none(), "the server runs");
+        let log = self.log("server.log");
+        let mut command = Command::new(WINDLASS);
+        command.args(["server", "--listen", &self.address.to_string()]);
+        command.arg("--data-dir").arg(self.server_dir());
+        self.server = Some(
+            command
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .expect("a server"),
+        );
+        self.wait_for_server();
+    }
+
+    fn wait_for_server(&self) {
+        self.eventually("the server answers", |cluster| {
+            http::get(cluster.address, "/readyz").is_ok_and(|answer| answer.status == 200)
+        });
+    }
+
+    /// Starts the server on a file system of its own of that size, with the state that it has.
+    /// That is mounted in namespaces which only the server is in, so it needs no privileges, and
+    /// is gone when the server is.
+    pub(crate) fn start_server_on_small_disk(&mut self, size: &str) {
+        assert!(self.server.is_none(), "the server runs");
+        let state = self.dir.path().join("state");
+        std::fs::rename(self.server_dir(), &state).expect("the state can be moved");
+        std::fs::create_dir(self.server_dir()).expect("a directory");
+        let script = r#"mount -t tmpfs -o size="$1" windlass-test "$2" &&
+            cp -a "$3/." "$2" && exec "$4" server --listen "$5" --data-dir "$2""#;
+        let mut command = Command::new("unshare");
+        command.args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            size,
+        ]);
+        command.arg(self.server_dir()).arg(state).arg(WINDLASS);
+        command.arg(self.address.to_string());
+        let log = self.log("server.log");
+        let child = command.stdout(Stdio::null()).stderr(log).spawn();
+        self.server = Some(child.expect("`unshare`, of util-linux"));
+        self.wait_for_server();
+    }
+
+    /// A path in the server's data directory, as the server sees it.
+    pub(crate) fn path_of_server(&self, name: &str) -> PathBuf {
+        let server = self.server.as_ref().expect("the server runs");
+        let inside = self.server_dir().join(name);
+        let inside = inside.strip_prefix("/").expect("an absolute path");
+        PathBuf::from(format!("/proc/{}/root", server.id())).join(inside)
+    }
+
+    pub(crate) fn start_agent(&mut self, index: usize) {
+        let name = self.agents[index].0.clone();
+        assert!(self.agents[index].1.is_none(), "agent {name} runs");
+        let mut command = Command::new(WINDLASS);
+        command.args(["agent", "--node", &name, "--server", &self.url()]);
+        command.arg("--data-dir").arg(self.dir.path().join(&name));
+        if let Some(docker) = &self.docker {
+            command.args(["--docker", docker]);
+        }
+        let log = self.log(&format!("{name}.log"));
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("an agent");
+        self.agents[index].1 = Some(child);
+    }
+
+    /// SIGKILL: nothing is cleaned up, nothing is flushed.
+    pub(crate) fn kill_server(&mut self) {
+        kill(&mut self.server);
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill_agent(&mut self, index: usize) {
+        kill(&mut self.agents[index].1);
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn stop_server(&mut self) {
+        stop(&mut self.server);
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn stop_agent(&mut self, index: usize) {
+        stop(&mut self.agents[index].1);
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn log(&self, name: &str) -> std::fs::File {
+        let path = self.dir.path().join(name);
+        std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .expect("a log file")
+    }
+
+    /// Runs a command of the command line against this cluster.
+    pub(crate) fn windlass(&self, args: &[&str]) -> Output {
+        Command::new(WINDLASS)
+            .args(args)
+            .env("WINDLASS_SERVER", self.url())
+            .env_remove("WINDLASS_NAMESPACE")
+            .stdin(Stdio::null())
+            .output()
+            .expect("the command line")
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        let output = self.windlass(args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "windlass {args:?} ended with {}\n{}{}\n{}",
+            output.status,
+            text(&output.stdout),
+            text(&output.stderr),
+            self.story()
+        );
+        text(&output.stdout)
+    }
+
+    /// Applies a manifest and waits until it has settled.
+    pub(crate) fn apply(&self, yaml: &str) -> String {
+        let path = self.write("manifest.yaml", yaml);
+        self.ok(&["apply", "-f", path.to_str().expect("a plain path")])
+    }
+
+    /// Applies a manifest without waiting.
+    pub(crate) fn apply_no_wait(&self, yaml: &str) {
+        let path = self.write("manifest.yaml", yaml);
+        self.ok(&[
+            "apply",
+            "--no-wait",
+            "-f",
+            path.to_str().expect("a plain path"),
+        ]);
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).expect("a file in the temporary directory");
+        path
+    }
+
+    /// The objects of a list, as JSON.
+    pub(crate) fn list(&self, resource: &str) -> Vec<Value> {
+        let answer = http::get(self.address, &format!("/v1/{resource}"));
+        match answer {
+            Ok(answer) if answer.status == 200 => answer.json()["items"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The instances of a workload that are wanted, ordered by slot.
+    pub(crate) fn instances(&self, workload: &str) -> Vec<Value> {
+        let mut instances: Vec<Value> = self
+            .list("instances")
+            .into_iter()
+            .filter(|i| i["workload"] == workload && i["goal"] != "Stop")
+            .collect();
+        instances.sort_by_key(|i| (i["slot"].as_u64(), i["revision"].as_u64()));
+        instances
+    }
+
+    pub(crate) fn workload(&self, name: &str) -> Value {
+        self.list("workloads")
+            .into_iter()
+            .find(|w| w["name"] == name)
+            .unwrap_or_default()
+    }
+
+    /// The cluster's id, which its containers carry.
+    pub(crate) fn id(&self) -> String {
+        let answer = http::get(self.address, "/v1/server").expect("the server answers");
+        answer.json()["cluster"]
+            .as_str()
+            .expect("a cluster id")
+            .to_owned()
+    }
+
+    /// Waits until something holds, and fails with the cluster's story if it never does.
+    pub(crate) fn eventually(&self, what: &str, holds: impl Fn(&Self) -> bool) -> Duration {
+        let began = Instant::now();
+        while !holds(self) {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "not so in time: {what}\n{}",
+                self.story()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        began.elapsed()
+    }
+
+    /// Fails if something does not hold all the time.
+    pub(crate) fn always(&self, what: &str, during: Duration, holds: impl Fn(&Self) -> bool) {
+        let began = Instant::now();
+        while began.elapsed() < during {
+            assert!(holds(self), "not so all the time: {what}\n{}", self.story());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What somebody wants to know who looks for the cause of a failure.
+    fn story(&self) -> String {
+        let tail = |path: &Path| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(40)..].join("\n")
+        };
+        let mut story = String::new();
+        for resource in ["workloads", "instances", "nodes", "events"] {
+            for object in self.list(resource) {
+                story.push_str(&format!("{resource}: {object}\n"));
+            }
+        }
+        let logs = std::iter::once("server".to_owned());
+        for name in logs.chain(self.agents.iter().map(|(name, _)| name.clone())) {
+            let path = self.dir.path().join(format!("{name}.log"));
+            story.push_str(&format!("--- {name}.log\n{}\n", tail(&path)));
+        }
+        story
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let id = http::get(self.address, "/v1/server")
+            .ok()
+            .and_then(|answer| answer.json()["cluster"].as_str().map(str::to_owned));
+        kill(&mut self.server);
+        for (_, agent) in &mut self.agents {
+            kill(agent);
+        }
+        let id = id.or_else(|| engine::cluster_in(self.dir.path()));
+        if let Some(id) = id {
+            engine::remove_all_of(&id);
+        }
+    }
+}
+
+/// Kills a process with SIGKILL and reaps it.
+pub(crate) fn kill(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        child.kill().expect("a process of ours can be killed");
+        child.wait().expect("a process of ours can be waited for");
+    }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("a process of ours can be signalled");
+}
+
+fn stop(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        signal(child.id(), rustix::process::Signal::TERM);
+        let began = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("it can be waited for") {
+                assert!(status.success(), "it ended with {status}");
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "it does not end on SIGTERM");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// An address that nobody listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+/// A manifest of the demo workload, with further fields of its spec.
+pub(crate) fn demo(name: &str, fields: &str) -> String {
+    format!(
+        "kind: Service\nname: {name}\nspec:\n  image: {}\n  args: [demo]\n  \
+         imagePullPolicy: Never\n  stopGracePeriod: 5s\n{}\n",
+        engine::IMAGE,
+        fields
+            .lines()
+            .map(|line| format!("  {line}\n"))
+            .collect::<String>(),
+    )
+}
