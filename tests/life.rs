@@ -260,12 +260,15 @@ fn containers_that_are_not_ours_are_never_touched() {
 fn logs_of_a_workload_carry_prefixes() {
     let cluster = Cluster::start(1);
     cluster.apply(&demo("web", "replicas: 2"));
-    let logs = cluster.ok(&["logs", "web"]);
     let instances = cluster.instances("web");
-    for instance in &instances {
-        let prefix = format!("{} | ", instance["name"].as_str().unwrap());
-        assert!(logs.lines().any(|line| line.starts_with(&prefix)), "{logs}");
-    }
+    // A container that runs has not always written its first line yet.
+    cluster.eventually("each instance's lines carry its name", |cluster| {
+        let logs = cluster.ok(&["logs", "web"]);
+        instances.iter().all(|instance| {
+            let prefix = format!("{} | ", instance["name"].as_str().unwrap());
+            logs.lines().any(|line| line.starts_with(&prefix))
+        })
+    });
     let one = instances[0]["name"].as_str().unwrap();
     let logs = cluster.ok(&["logs", one, "--tail", "1", "--timestamps"]);
     assert_eq!(logs.lines().count(), 1, "{logs}");
