@@ -5,7 +5,7 @@ use serde_json::json;
 use windlass_api::{
     event::Event,
     resource::{Instance, Node, Workload},
-    status::{InstanceStatus, Phase},
+    status::{ContainerStatus, InstanceStatus, Phase},
 };
 
 /// 2026-01-01T00:00:00Z: ten minutes after everything here was made.
@@ -23,7 +23,7 @@ pub(crate) fn workload(name: &str, running: u32, wanted: u32) -> Workload {
         "spec": { "image": "nginx:1.27", "replicas": wanted },
         "meta": { "uid": "00000000-0000-0000-0000-000000000001", "version": 3,
                   "createdAt": MADE_AT, "updatedAt": MADE_AT },
-        "status": { "revision": 1, "wanted": wanted, "running": running, "updated": running,
+        "status": { "revision": 1, "wanted": wanted, "running": running, "ready": running, "updated": running,
                     "settled": running == wanted },
     }))
     .expect("the fixture is well formed")
@@ -38,9 +38,17 @@ pub(crate) fn instance(name: &str, phase: Phase) -> Instance {
         .expect("the name has a slot");
     serde_json::from_value(json!({
         "name": name, "namespace": "default", "workload": workload, "slot": slot, "revision": 1,
-        "image": "nginx:1.27", "node": "edge-1", "goal": "Run", "nodeLost": false, "version": 3,
+        "images": ["nginx:1.27"], "node": "edge-1", "goal": "Run", "nodeLost": false, "version": 3,
         "createdAt": MADE_AT, "phaseSince": MADE_AT,
         "status": serde_json::to_value(InstanceStatus::new(phase)).expect("a status is JSON"),
+    }))
+    .expect("the fixture is well formed")
+}
+
+/// The only container of an instance, which runs.
+pub(crate) fn container(id: &str) -> ContainerStatus {
+    serde_json::from_value(json!({
+        "name": "main", "phase": "Running", "startedAt": NOW, "id": id,
     }))
     .expect("the fixture is well formed")
 }

@@ -69,11 +69,10 @@ pub(crate) async fn look<'a>(
     let troubled = instances.filter_map(|instance| Some((instance, reason(instance)?)));
     for (instance, reason) in troubled.take(INSTANCES_MAX) {
         // Without a container there is no log to ask for.
-        let log = match instance.status.container_id {
-            Some(_) if !instance.node_lost => {
-                tail(client, instance).await.map_err(|e| e.to_string())
-            }
-            _ => Ok(Vec::new()),
+        let log = if instance.status.has_container() && !instance.node_lost {
+            tail(client, instance).await.map_err(|e| e.to_string())
+        } else {
+            Ok(Vec::new())
         };
         found.push(Trouble {
             instance: instance.name.to_string(),

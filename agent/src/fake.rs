@@ -303,7 +303,14 @@ impl State {
             instance: assigned.id.clone(),
             namespace: assigned.workload.namespace.clone(),
             revision: assigned.revision,
-            image_id: format!("sha256:{}", assigned.template.container.image),
+            image_id: format!(
+                "sha256:{}",
+                assigned
+                    .template
+                    .main()
+                    .expect("a template has a container")
+                    .image
+            ),
             address: None,
             stop_grace: assigned.template.stop_grace_period,
             state: ContainerState::Created,
@@ -380,7 +387,12 @@ impl Runtime for Fake {
     async fn create(&self, owner: &Owner, instance: &AssignedInstance) -> Result<ContainerId> {
         self.enter(Call::Create).await?;
         let mut state = self.state();
-        let image = instance.template.container.image.with_tag();
+        let image = instance
+            .template
+            .main()
+            .expect("a template has a container")
+            .image
+            .with_tag();
         if !state.images.contains(&image) {
             let message = format!("the node does not have {image}");
             return Err(error(ErrorKind::ImageMissing, &message));

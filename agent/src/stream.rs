@@ -109,7 +109,11 @@ impl<D: Dial, R: Runtime> Streams<D, R> {
 
     fn open(&self, open: &mut JoinSet<Option<Failure>>, request: Request) {
         let Request { stream, what } = request;
-        let StreamRequest::Logs { instance, options } = what;
+        let StreamRequest::Logs {
+            instance,
+            container: _,
+            options,
+        } = what;
         let container = container_of(&self.board, &instance);
         let (dial, runtime) = (Arc::clone(&self.dial), Arc::clone(&self.runtime));
         open.spawn(async move {
@@ -134,7 +138,8 @@ impl<D: Dial, R: Runtime> Streams<D, R> {
 fn container_of(board: &Board, instance: &InstanceId) -> Option<ContainerId> {
     let snapshot = board.snapshot.borrow();
     let status = snapshot.as_ref()?.statuses.get(instance)?;
-    status.container_id.clone().map(ContainerId)
+    let container = status.containers.first()?;
+    container.id.clone().map(ContainerId)
 }
 
 async fn logs<R: Runtime>(

@@ -38,6 +38,12 @@ impl Span {
         }
     }
 
+    /// A span of milliseconds.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self { millis }
+    }
+
     /// The span in milliseconds.
     #[must_use]
     pub const fn as_millis(self) -> u64 {

@@ -136,11 +136,29 @@ name_type!(
     NAME_LEN_MAX
 );
 name_type!(
+    /// The name of a container, unique in its workload.
+    ContainerName,
+    WORKLOAD_NAME_LEN_MAX
+);
+name_type!(
+    /// The name of a volume, unique in its workload.
+    VolumeName,
+    WORKLOAD_NAME_LEN_MAX
+);
+name_type!(
     /// An instance: `<workload>-<slot>-<serial>`. The serial number is never used twice in a
     /// cluster, so that an id never means two things.
     InstanceId,
     NAME_LEN_MAX
 );
+
+impl ContainerName {
+    /// The name of the only container, where a manifest names none.
+    #[must_use]
+    pub fn only() -> Self {
+        Self("main".into())
+    }
+}
 
 impl Default for Namespace {
     fn default() -> Self {

@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, DeserializeOwned},
+};
 use uuid::Uuid;
 
 use crate::{
+    apply::FieldChange,
     expression::Taint,
     ids::{
         AgentId, Generation, InstanceId, Namespace, NodeName, RevisionNumber, Slot, Uid, Version,
         WorkloadKey, WorkloadName,
     },
     quantity::{CpuMillis, MemoryBytes},
-    spec::{Kind, Port, ScalarText, ServiceSpec, WorkloadSpec},
+    spec::{Kind, Port, ScalarText, UpdateOrder, WorkloadSpec},
     status::{InstanceStatus, NodeState},
     validate::FieldError,
 };
@@ -95,17 +99,25 @@ impl Manifest {
         let Head { kind } =
             Head::deserialize(&value).map_err(|e| FieldError::new("kind", e.to_string()))?;
         match kind {
-            Kind::Service => {
-                let document: Document<ServiceSpec> = serde_path_to_error::deserialize(value)
-                    .map_err(|e| {
-                        let path = e.path().to_string();
-                        let path = if path == "." { String::new() } else { path };
-                        FieldError::new(path, e.into_inner().to_string())
-                    })?;
-                Ok(document.into_manifest(&Namespace::default(), WorkloadSpec::Service))
-            }
+            Kind::Service => read(value, WorkloadSpec::Service),
+            Kind::Daemon => read(value, WorkloadSpec::Daemon),
+            Kind::Job => read(value, WorkloadSpec::Job),
+            Kind::CronJob => read(value, WorkloadSpec::CronJob),
         }
     }
+}
+
+/// Reads a manifest whose kind is known.
+fn read<S: DeserializeOwned>(
+    value: serde_json::Value,
+    spec: fn(S) -> WorkloadSpec,
+) -> Result<Manifest, FieldError> {
+    let document: Document<S> = serde_path_to_error::deserialize(value).map_err(|e| {
+        let path = e.path().to_string();
+        let path = if path == "." { String::new() } else { path };
+        FieldError::new(path, e.into_inner().to_string())
+    })?;
+    Ok(document.into_manifest(&Namespace::default(), spec))
 }
 
 impl<'de> Deserialize<'de> for Manifest {
@@ -126,6 +138,10 @@ pub struct Meta {
     pub created_at: Timestamp,
     /// When a user last changed it.
     pub updated_at: Timestamp,
+    /// The workload that made it: the schedule of a job, or the job that was run again. It is
+    /// deleted with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<WorkloadName>,
 }
 
 /// A workload as it is shown.
@@ -150,13 +166,265 @@ pub struct WorkloadStatus {
     pub wanted: u32,
     /// How many instances of any revision run.
     pub running: u32,
-    /// How many instances of the wanted revision run.
+    /// How many instances of any revision are ready.
+    pub ready: u32,
+    /// How many instances of the wanted revision are ready.
     pub updated: u32,
-    /// Whether all that is wanted runs, and nothing else.
+    /// Whether all that is wanted is ready, and nothing else is there; of a job, whether it has
+    /// ended.
     pub settled: bool,
     /// Why it is not settled, the most frequent reason first; empty if it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
+    /// The last change of revision, of a kind that rolls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// How far a job is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
+    /// What a schedule did last, and does next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
+}
+
+/// How far a change of revision is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// The last good revision before; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RevisionNumber>,
+    /// The revision that was asked for.
+    pub to: RevisionNumber,
+    /// How far it is.
+    #[serde(flatten)]
+    pub state: RolloutState,
+    /// Which of two instances of a slot comes first.
+    pub order: UpdateOrder,
+    /// Why that order, where the manifest does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_reason: Option<String>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it last made progress.
+    pub progressed_at: Timestamp,
+}
+
+/// How far a change of revision is. Each variant says what is then true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "state", rename_all_fields = "camelCase")]
+pub enum RolloutState {
+    /// Instances are being replaced.
+    Progressing,
+    /// The canaries are being started beside the old instances, or run and wait to be promoted or
+    /// aborted.
+    Canary,
+    /// Nothing is replaced until an operator goes on.
+    Paused {
+        /// Why: an operator, or what failed.
+        reason: String,
+    },
+    /// Instances of the last good revision are coming back.
+    RollingBack {
+        /// What failed.
+        reason: String,
+    },
+    /// The last good revision runs. What was asked for is still what the user wrote.
+    RolledBack {
+        /// What failed.
+        reason: String,
+    },
+    /// All instances are of the revision that was asked for, and available.
+    Completed,
+}
+
+impl RolloutState {
+    /// The state's name, as it is shown.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Progressing => "Progressing",
+            Self::Canary => "Canary",
+            Self::Paused { .. } => "Paused",
+            Self::RollingBack { .. } => "RollingBack",
+            Self::RolledBack { .. } => "RolledBack",
+            Self::Completed => "Completed",
+        }
+    }
+
+    /// Whether nothing more happens by itself.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::RolledBack { .. } | Self::Completed)
+    }
+
+    /// Why, where the state tells.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Paused { reason }
+            | Self::RollingBack { reason }
+            | Self::RolledBack { reason } => Some(reason),
+            Self::Progressing | Self::Canary | Self::Completed => None,
+        }
+    }
+}
+
+/// What an operator does about a change of revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    tag = "action",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum RolloutAction {
+    /// The canaries are good: go on with the others.
+    Promote,
+    /// Go back to the last good revision.
+    Abort,
+    /// Replace nothing until `resume`.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Go back to an earlier revision.
+    Undo {
+        /// Which one. Default: the last good one before that which is wanted now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<RevisionNumber>,
+    },
+}
+
+/// A revision as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// The number.
+    pub number: RevisionNumber,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The images of its containers, as the manifest names them.
+    pub images: Vec<String>,
+    /// Whether it is the wanted one.
+    pub wanted: bool,
+    /// Whether all instances were available with it once.
+    pub good: bool,
+    /// How many instances there are of it.
+    pub instances: u32,
+    /// The fields in which it differs from the revision before that is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<FieldChange>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    /// How far it is.
+    #[serde(flatten)]
+    pub state: JobState,
+    /// How many instances are on their way.
+    pub active: u32,
+    /// How many indices have completed.
+    pub succeeded: u32,
+    /// How many instances have failed.
+    pub failed: u32,
+    /// How many indices have to complete.
+    pub completions: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How each index ended, as far as it has: the first [`JOB_INDICES_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indices: Vec<IndexStatus>,
+}
+
+/// The most indices that the status of a job tells of one by one.
+pub const JOB_INDICES_MAX: usize = 100;
+
+/// How an index of a job ended, or last failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexStatus {
+    /// The index.
+    pub index: Slot,
+    /// The exit code of its last instance.
+    pub code: i64,
+    /// When that ended.
+    pub finished_at: Timestamp,
+    /// How many of its instances have failed.
+    pub failures: u32,
+    /// Whether it has completed.
+    pub completed: bool,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "state", rename_all_fields = "camelCase")]
+pub enum JobState {
+    /// Some of it is still to be done.
+    Running,
+    /// Every index has completed.
+    Completed {
+        /// When the last one had.
+        finished_at: Timestamp,
+    },
+    /// It was given up.
+    Failed {
+        /// When.
+        finished_at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl JobState {
+    /// The state's name, as it is shown and selected by.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Running => "Running",
+            Self::Completed { .. } => "Completed",
+            Self::Failed { .. } => "Failed",
+        }
+    }
+
+    /// When it ended, if it has.
+    #[must_use]
+    pub fn finished_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Running => None,
+            Self::Completed { finished_at } | Self::Failed { finished_at, .. } => {
+                Some(*finished_at)
+            }
+        }
+    }
+}
+
+/// What a schedule did last, and does next.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleStatus {
+    /// The last moment at which it was due and a job was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+    /// The next moment at which it is due; absent if it is suspended or never due again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+    /// Its jobs that have not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub active: Vec<WorkloadName>,
+}
+
+/// A request to run a job's or a schedule's template once more, as a job of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunJob {
+    /// Environment variables to add or replace, in every container.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, ScalarText>,
+    /// What replaces the arguments of the main container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<String>>,
 }
 
 /// Whether the server wants an instance to run.
@@ -187,8 +455,8 @@ pub struct Instance {
     pub slot: Slot,
     /// The revision that it was made from.
     pub revision: RevisionNumber,
-    /// The image that this revision names.
-    pub image: String,
+    /// The images that this revision names, container by container.
+    pub images: Vec<String>,
     /// The ports that this revision declares.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
@@ -205,6 +473,9 @@ pub struct Instance {
     pub created_at: Timestamp,
     /// When its phase last changed.
     pub phase_since: Timestamp,
+    /// Since when it is ready, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_since: Option<Timestamp>,
     /// What its agent last saw.
     pub status: InstanceStatus,
 }
@@ -341,7 +612,9 @@ mod tests {
             "spec": { "image": "nginx:1.27", "env": { "PORT": 80, "DEBUG": true }, "resources": { "cpu": 0.5 } },
         });
         let manifest = Manifest::from_json(value).unwrap();
-        let WorkloadSpec::Service(spec) = &manifest.spec;
+        let WorkloadSpec::Service(spec) = &manifest.spec else {
+            panic!("it is a service");
+        };
         assert_eq!(spec.env["PORT"].0, "80");
         assert_eq!(spec.resources.cpu, Some(CpuMillis(500)));
         let again = Manifest::from_json(serde_json::to_value(&manifest).unwrap()).unwrap();
@@ -372,6 +645,7 @@ mod tests {
                 version: Version(1),
                 created_at: now,
                 updated_at: now,
+                owner: None,
             },
             status: WorkloadStatus::default(),
         };

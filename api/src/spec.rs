@@ -1,17 +1,33 @@
 //! What a user writes: the spec of each kind of workload.
+//!
+//! Every kind describes an instance in the same words; [`kind_spec`] adds them to what is particular
+//! to it. Where an instance has one container, the container's fields stand directly in the spec.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::{
-    duration::Span,
-    expression::{NodeAttribute, Requirement, Toleration},
-    ids::PortName,
-    image::ImageRef,
-    quantity::{CpuMillis, MemoryBytes},
+use crate::{duration::Span, ids::ContainerName, image::ImageRef};
+
+mod container;
+mod job;
+mod placement;
+mod probe;
+mod scalar;
+mod update;
+
+pub use container::{
+    ContainerSpec, Limits, Mount, Port, Protocol, PullPolicy, Resources, Scratch, Volume,
 };
+pub use job::{Concurrency, JobHistory, Schedule, ScheduleError, Zone, ZoneError};
+pub use placement::{Placement, Strategy};
+pub use probe::{
+    Check, ExecCheck, GrpcCheck, HttpCheck, PortRef, PreStop, Probe, Probes, StatusRange,
+    StatusRangeError, TcpCheck,
+};
+pub use scalar::{SCALAR_TEXT, ScalarText};
+pub use update::{Dependency, DependencyCondition, OnFailure, UpdateOrder, UpdatePolicy};
 
 /// The kind of a workload.
 #[derive(
@@ -20,13 +36,33 @@ use crate::{
 pub enum Kind {
     /// Kept running, `replicas` times.
     Service,
+    /// Kept running, once on every node that it may run on.
+    Daemon,
+    /// Run until it completed.
+    Job,
+    /// Makes a job whenever it is due.
+    CronJob,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Service, Self::Daemon, Self::Job, Self::CronJob];
+
+    /// The kind's name, as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::Daemon => "Daemon",
+            Self::Job => "Job",
+            Self::CronJob => "CronJob",
+        }
+    }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Service => "Service",
-        })
+        f.pad(self.name())
     }
 }
 
@@ -36,160 +72,332 @@ impl fmt::Display for Kind {
 pub enum WorkloadSpec {
     /// The spec of a [`Kind::Service`].
     Service(ServiceSpec),
+    /// The spec of a [`Kind::Daemon`].
+    Daemon(DaemonSpec),
+    /// The spec of a [`Kind::Job`].
+    Job(JobSpec),
+    /// The spec of a [`Kind::CronJob`].
+    CronJob(CronJobSpec),
 }
 
-/// A container, kept running `replicas` times.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ServiceSpec {
-    /// How many copies to keep running. Default 1.
-    #[serde(default = "one")]
-    #[schemars(range(max = 10_000))]
-    pub replicas: u32,
-    /// The image to run, like `nginx:1.27` or `registry.site:5000/team/app@sha256:...`.
-    pub image: ImageRef,
-    /// Replaces the image's entry point.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<Vec<String>>,
-    /// Replaces the image's command; the arguments to the entry point.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub args: Option<Vec<String>>,
-    /// Environment variables. Numbers and booleans are taken as they are written.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, ScalarText>,
-    /// The directory in which the command starts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub working_dir: Option<String>,
-    /// The user to run as: a name or number, optionally `:group`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<ScalarText>,
-    /// Docker labels to put on the containers. `windlass.` is reserved.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, ScalarText>,
-    /// The ports that the container listens on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<Port>,
-    /// What one copy needs (for placement), and may use at most (enforced).
-    #[serde(default, skip_serializing_if = "Resources::is_empty")]
-    pub resources: Resources,
-    /// What to do when the container ends. Default `Always`.
-    #[serde(default)]
-    pub restart: RestartPolicy,
-    /// The signal that asks the container to stop, like `SIGQUIT`. Default: the image's, or `SIGTERM`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop_signal: Option<String>,
-    /// How long the container may take to stop before it is killed. Default `10s`.
-    #[serde(default = "default_grace")]
+/// What the specs of all kinds have in common: how an instance is made, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct InstanceSpec<'a> {
+    /// The fields of the only container, as far as they are there.
+    pub shorthand: Shorthand<'a>,
+    /// The containers, if they are listed.
+    pub containers: &'a [ContainerSpec],
+    /// What runs before them, one after the other.
+    pub init_containers: &'a [ContainerSpec],
+    /// The volumes.
+    pub volumes: &'a [Volume],
+    /// Docker labels for every container.
+    pub labels: &'a BTreeMap<String, ScalarText>,
+    /// What to do when a container ends, if the manifest says it.
+    pub restart: Option<RestartPolicy>,
+    /// How long an instance may take to stop.
     pub stop_grace_period: Span,
-    /// When to pull the image. Default `IfNotPresent`.
-    #[serde(default)]
-    pub image_pull_policy: PullPolicy,
-    /// Which nodes may run the copies, and which of those to prefer.
-    #[serde(default, skip_serializing_if = "Placement::is_empty")]
-    pub placement: Placement,
+    /// Where the instances may run.
+    pub placement: &'a Placement,
+    /// What they wait for.
+    pub depends_on: &'a [Dependency],
+}
+
+/// The fields of the only container of an instance, directly in the spec of a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "documented where the user writes them, in `ServiceSpec`"
+)]
+pub struct Shorthand<'a> {
+    pub image: Option<&'a ImageRef>,
+    pub command: Option<&'a Vec<String>>,
+    pub args: Option<&'a Vec<String>>,
+    pub env: &'a BTreeMap<String, ScalarText>,
+    pub working_dir: Option<&'a String>,
+    pub user: Option<&'a ScalarText>,
+    pub ports: &'a [Port],
+    pub resources: &'a Resources,
+    pub stop_signal: Option<&'a String>,
+    pub image_pull_policy: Option<PullPolicy>,
+    pub mounts: &'a [Mount],
+    pub probes: &'a Probes,
+    pub pre_stop: Option<&'a PreStop>,
+}
+
+impl Shorthand<'_> {
+    /// The names of the fields that are there.
+    #[must_use]
+    pub fn present(&self) -> Vec<&'static str> {
+        let fields = [
+            ("image", self.image.is_some()),
+            ("command", self.command.is_some()),
+            ("args", self.args.is_some()),
+            ("env", !self.env.is_empty()),
+            ("workingDir", self.working_dir.is_some()),
+            ("user", self.user.is_some()),
+            ("ports", !self.ports.is_empty()),
+            ("resources", !self.resources.is_empty()),
+            ("stopSignal", self.stop_signal.is_some()),
+            ("imagePullPolicy", self.image_pull_policy.is_some()),
+            ("mounts", !self.mounts.is_empty()),
+            ("probes", !self.probes.is_empty()),
+            ("preStop", self.pre_stop.is_some()),
+        ];
+        let present = fields.into_iter().filter(|(_, present)| *present);
+        present.map(|(name, _)| name).collect()
+    }
+
+    /// The container that the fields describe; `None` without an image.
+    #[must_use]
+    pub fn container(&self) -> Option<ContainerSpec> {
+        Some(ContainerSpec {
+            name: ContainerName::only(),
+            image: self.image?.clone(),
+            command: self.command.cloned(),
+            args: self.args.cloned(),
+            env: self.env.clone(),
+            working_dir: self.working_dir.cloned(),
+            user: self.user.cloned(),
+            ports: self.ports.to_vec(),
+            resources: self.resources.clone(),
+            stop_signal: self.stop_signal.cloned(),
+            image_pull_policy: self.image_pull_policy.unwrap_or_default(),
+            mounts: self.mounts.to_vec(),
+            probes: self.probes.clone(),
+            pre_stop: self.pre_stop.cloned(),
+            sidecar: false,
+            retries: None,
+        })
+    }
+}
+
+impl InstanceSpec<'_> {
+    /// The containers, whichever way they are written; none if no image is named.
+    #[must_use]
+    pub fn all_containers(&self) -> Vec<ContainerSpec> {
+        if self.containers.is_empty() {
+            self.shorthand.container().into_iter().collect()
+        } else {
+            self.containers.to_vec()
+        }
+    }
+}
+
+/// Declares the spec of a kind: its own fields, and those that describe an instance.
+macro_rules! kind_spec {
+    ($(#[$doc:meta])* $name:ident { $($own:tt)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        pub struct $name {
+            $($own)*
+            /// The image to run, like `nginx:1.27` or `registry.site:5000/team/app@sha256:...`. This
+            /// and the fields of a container below are for the only one; several stand under
+            /// `containers`.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub image: Option<ImageRef>,
+            /// Replaces the image's entry point.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub command: Option<Vec<String>>,
+            /// Replaces the image's command; the arguments to the entry point.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub args: Option<Vec<String>>,
+            /// Environment variables. Numbers and booleans are taken as they are written.
+            #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+            pub env: BTreeMap<String, ScalarText>,
+            /// The directory in which the command starts.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub working_dir: Option<String>,
+            /// The user to run as: a name or number, optionally `:group`.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub user: Option<ScalarText>,
+            /// The ports that the container listens on.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub ports: Vec<Port>,
+            /// What one copy needs (for placement), and may use at most (enforced).
+            #[serde(default, skip_serializing_if = "Resources::is_empty")]
+            pub resources: Resources,
+            /// The signal that asks the container to stop, like `SIGQUIT`. Default: the image's, or
+            /// `SIGTERM`.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub stop_signal: Option<String>,
+            /// When to pull the image. Default `IfNotPresent`.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub image_pull_policy: Option<PullPolicy>,
+            /// Where the volumes appear in the container.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub mounts: Vec<Mount>,
+            /// How to tell whether the container has started, can serve, and lives. Default: by the
+            /// image's own `HEALTHCHECK`, if it has one.
+            #[serde(default, skip_serializing_if = "Probes::is_empty")]
+            pub probes: Probes,
+            /// What to do before the container is asked to stop, within its grace period.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub pre_stop: Option<PreStop>,
+            /// The containers of an instance, if it has several: they share its network, and can
+            /// share its volumes.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub containers: Vec<ContainerSpec>,
+            /// What runs before the containers start, one after the other, each to its end.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub init_containers: Vec<ContainerSpec>,
+            /// The volumes that the containers can mount.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub volumes: Vec<Volume>,
+            /// Docker labels to put on the containers. `windlass.` is reserved.
+            #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+            pub labels: BTreeMap<String, ScalarText>,
+            /// What to do when a container ends. Default `Always`; of jobs `Never`, which makes a
+            /// fresh instance after each failure.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub restart: Option<RestartPolicy>,
+            /// How long an instance may take to stop before it is killed. Default `10s`.
+            #[serde(default = "default_grace")]
+            pub stop_grace_period: Span,
+            /// Which nodes may run the copies, and which of those to prefer.
+            #[serde(default, skip_serializing_if = "Placement::is_empty")]
+            pub placement: Placement,
+            /// The workloads that have to be there before an instance is first started.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub depends_on: Vec<Dependency>,
+        }
+
+        impl $name {
+            /// What it says about an instance.
+            #[must_use]
+            pub fn instance(&self) -> InstanceSpec<'_> {
+                InstanceSpec {
+                    shorthand: Shorthand {
+                        image: self.image.as_ref(),
+                        command: self.command.as_ref(),
+                        args: self.args.as_ref(),
+                        env: &self.env,
+                        working_dir: self.working_dir.as_ref(),
+                        user: self.user.as_ref(),
+                        ports: &self.ports,
+                        resources: &self.resources,
+                        stop_signal: self.stop_signal.as_ref(),
+                        image_pull_policy: self.image_pull_policy,
+                        mounts: &self.mounts,
+                        probes: &self.probes,
+                        pre_stop: self.pre_stop.as_ref(),
+                    },
+                    containers: &self.containers,
+                    init_containers: &self.init_containers,
+                    volumes: &self.volumes,
+                    labels: &self.labels,
+                    restart: self.restart,
+                    stop_grace_period: self.stop_grace_period,
+                    placement: &self.placement,
+                    depends_on: &self.depends_on,
+                }
+            }
+        }
+    };
+}
+
+kind_spec! {
+    /// Kept running, `replicas` times.
+    ServiceSpec {
+        /// How many copies to keep running. Default 1.
+        #[serde(default = "one")]
+        #[schemars(range(max = 10_000))]
+        pub replicas: u32,
+        /// How copies are replaced by those of a new revision.
+        #[serde(default, skip_serializing_if = "UpdatePolicy::is_default")]
+        pub update: UpdatePolicy,
+    }
+}
+
+kind_spec! {
+    /// Kept running, once on every node that it may run on.
+    DaemonSpec {
+        /// How copies are replaced by those of a new revision: node by node, the old one first.
+        #[serde(default, skip_serializing_if = "UpdatePolicy::is_default")]
+        pub update: UpdatePolicy,
+    }
+}
+
+/// Declares the spec of a kind that makes jobs: the fields of jobs, and its own.
+macro_rules! job_spec {
+    ($(#[$doc:meta])* $name:ident { $($own:tt)* }) => {
+        kind_spec! {
+            $(#[$doc])*
+            $name {
+                $($own)*
+                /// How many instances have to complete, each with an index from 0 on in
+                /// `WINDLASS_INDEX`. Default 1.
+                #[serde(default = "one")]
+                #[schemars(range(min = 1, max = 10_000))]
+                pub completions: u32,
+                /// How many instances may run at the same time. Default 1.
+                #[serde(default = "one")]
+                #[schemars(range(min = 1, max = 10_000))]
+                pub parallelism: u32,
+                /// How many instances may fail before the job fails. Default 6.
+                #[serde(default = "six")]
+                pub backoff_limit: u32,
+                /// How often one index may fail before it is given up while the others go on. Then
+                /// `backoffLimit` is not looked at. Default: indices are not told apart.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub backoff_limit_per_index: Option<u32>,
+                /// How long the job may take in all before it fails. Default: as long as it does.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub active_deadline: Option<Span>,
+                /// How long after its end the job is deleted. Default: it is kept; those that a
+                /// schedule made, as `history` says.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub ttl_after_finished: Option<Span>,
+            }
+        }
+    };
+}
+
+job_spec! {
+    /// Run until it completed.
+    JobSpec {}
+}
+
+job_spec! {
+    /// Makes a job whenever it is due.
+    CronJobSpec {
+        /// When it is due: five fields (minute, hour, day of month, month, day of week), or a
+        /// word like `@daily`.
+        pub schedule: Schedule,
+        /// The time zone of the schedule, like `Europe/Berlin`. Default `UTC`.
+        #[serde(default, skip_serializing_if = "Zone::is_utc")]
+        pub time_zone: Zone,
+        /// What to do when it is due and the job before still runs. Default `Forbid`.
+        #[serde(default)]
+        pub concurrency: Concurrency,
+        /// How late a job may start, because the server was away when it was due. Of several that
+        /// were missed, only the last one is made up for. Default: any time later.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub starting_deadline: Option<Span>,
+        /// Whether to make no more jobs for now. Default `false`.
+        #[serde(default, skip_serializing_if = "is_false")]
+        pub suspend: bool,
+        /// How many of its finished jobs to keep.
+        #[serde(default, skip_serializing_if = "JobHistory::is_default")]
+        pub history: JobHistory,
+    }
 }
 
 fn one() -> u32 {
     1
 }
 
+fn six() -> u32 {
+    6
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn default_grace() -> Span {
     Span::from_secs(10)
-}
-
-/// A port that a container listens on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Port {
-    /// A name, by which other parts of the manifest can refer to the port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<PortName>,
-    /// The port inside the container.
-    #[schemars(range(min = 1))]
-    pub container: u16,
-    /// The port on the node that leads to it. Absent: reachable by the container's address only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub host: Option<u16>,
-    /// The transport protocol. Default `tcp`.
-    #[serde(default)]
-    pub protocol: Protocol,
-}
-
-/// A transport protocol.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP.
-    #[default]
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-/// What one copy needs and may use.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Resources {
-    /// The CPU that is set aside for one copy: cores like `0.5`, or thousandths like `250m`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<CpuMillis>,
-    /// The memory that is set aside for one copy, like `64Mi`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<MemoryBytes>,
-    /// What one copy may use at most.
-    #[serde(default, skip_serializing_if = "Limits::is_empty")]
-    pub limits: Limits,
-}
-
-impl Resources {
-    /// Whether nothing is asked for.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// Upper bounds that the kernel enforces.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Limits {
-    /// CPU: the container is throttled above it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<CpuMillis>,
-    /// Memory: the container is killed above it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<MemoryBytes>,
-}
-
-impl Limits {
-    /// Whether nothing is limited.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// What to do when a container ends.
@@ -204,150 +412,54 @@ pub enum RestartPolicy {
     Never,
 }
 
-/// When to pull an image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum PullPolicy {
-    /// Before every new container.
-    Always,
-    /// Only where the node does not have it.
-    #[default]
-    IfNotPresent,
-    /// Never: the node must have it.
-    Never,
-}
-
-/// Which nodes may run the copies of a workload, and which of those to prefer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Placement {
-    /// Expressions that a node must meet, all of them, like `node.labels.zone == eu`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub require: Vec<Requirement>,
-    /// Taints that do not keep the workload off a node: `key` or `key=value`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tolerate: Vec<Toleration>,
-    /// The most copies of this workload on one node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub max_per_node: Option<u32>,
-    /// Spread the copies evenly over the values of these, the first one before the second.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub spread: Vec<NodeAttribute>,
-    /// Fill nodes evenly (`Spread`, the default) or one after the other (`BinPack`).
-    #[serde(default)]
-    pub strategy: Strategy,
-}
-
-impl Placement {
-    /// Whether nothing is said about placement.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// Which of the nodes that fit is best.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Strategy {
-    /// The emptiest.
-    #[default]
-    Spread,
-    /// The fullest.
-    BinPack,
-}
-
-/// Text that may be written as a string, a number or a boolean, and is kept as it was written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct ScalarText(pub String);
-
-impl<'de> Deserialize<'de> for ScalarText {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        // A deserializer that knows this name hands over the source text, so that
-        // `1.10` stays `1.10`; any other one hands over its own deserializer.
-        d.deserialize_newtype_struct(SCALAR_TEXT, ScalarVisitor)
-    }
-}
-
-/// The name under which [`ScalarText`] asks a deserializer for a scalar's source text.
-pub const SCALAR_TEXT: &str = "ScalarText";
-
-struct ScalarVisitor;
-
-impl<'de> de::Visitor<'de> for ScalarVisitor {
-    type Value = ScalarText;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, a number or a boolean")
-    }
-
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, d: D) -> Result<ScalarText, D::Error> {
-        d.deserialize_any(self)
-    }
-
-    fn visit_str<E: de::Error>(self, v: &str) -> Result<ScalarText, E> {
-        Ok(ScalarText(v.to_owned()))
-    }
-
-    fn visit_bool<E: de::Error>(self, v: bool) -> Result<ScalarText, E> {
-        Ok(ScalarText(v.to_string()))
-    }
-
-    fn visit_u64<E: de::Error>(self, v: u64) -> Result<ScalarText, E> {
-        Ok(ScalarText(v.to_string()))
-    }
-
-    fn visit_i64<E: de::Error>(self, v: i64) -> Result<ScalarText, E> {
-        Ok(ScalarText(v.to_string()))
-    }
-
-    fn visit_f64<E: de::Error>(self, v: f64) -> Result<ScalarText, E> {
-        Ok(ScalarText(v.to_string()))
-    }
-}
-
-impl JsonSchema for ScalarText {
-    fn schema_name() -> Cow<'static, str> {
-        SCALAR_TEXT.into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "number", "boolean"] })
-    }
-}
-
-impl From<&str> for ScalarText {
-    fn from(s: &str) -> Self {
-        Self(s.to_owned())
-    }
-}
-
-impl fmt::Display for ScalarText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
 impl WorkloadSpec {
     /// The kind that this is the spec of.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
             Self::Service(_) => Kind::Service,
+            Self::Daemon(_) => Kind::Daemon,
+            Self::Job(_) => Kind::Job,
+            Self::CronJob(_) => Kind::CronJob,
         }
     }
 
-    /// How many instances are wanted.
+    /// What it says about an instance.
     #[must_use]
-    pub fn replicas(&self) -> u32 {
+    pub fn instance(&self) -> InstanceSpec<'_> {
         match self {
-            Self::Service(spec) => spec.replicas,
+            Self::Service(spec) => spec.instance(),
+            Self::Daemon(spec) => spec.instance(),
+            Self::Job(spec) => spec.instance(),
+            Self::CronJob(spec) => spec.instance(),
         }
     }
 
-    /// Sets how many instances are wanted.
-    pub fn set_replicas(&mut self, replicas: u32) {
+    /// What to do when a container ends.
+    #[must_use]
+    pub fn restart(&self) -> RestartPolicy {
+        self.instance().restart.unwrap_or(match self.kind() {
+            Kind::Service | Kind::Daemon => RestartPolicy::Always,
+            Kind::Job | Kind::CronJob => RestartPolicy::Never,
+        })
+    }
+
+    /// How instances are replaced by those of a new revision, of a kind that does so.
+    #[must_use]
+    pub fn update(&self) -> Option<&UpdatePolicy> {
         match self {
-            Self::Service(spec) => spec.replicas = replicas,
+            Self::Service(spec) => Some(&spec.update),
+            Self::Daemon(spec) => Some(&spec.update),
+            Self::Job(_) | Self::CronJob(_) => None,
+        }
+    }
+
+    /// How many instances the user asks for, of a kind that can be scaled.
+    #[must_use]
+    pub fn replicas(&self) -> Option<u32> {
+        match self {
+            Self::Service(spec) => Some(spec.replicas),
+            Self::Daemon(_) | Self::Job(_) | Self::CronJob(_) => None,
         }
     }
 }

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ids::ContainerName;
+
 /// Where an instance is on its way. Each variant says what is then true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "phase", rename_all_fields = "camelCase")]
@@ -21,9 +23,9 @@ pub enum Phase {
     Pulling,
     /// The image is there; the instance waits for its predecessor to make room.
     Prepared,
-    /// The container is being created or started.
+    /// The init containers run, or the containers are being created or started.
     Starting,
-    /// The container runs.
+    /// All containers run.
     Running {
         /// When it was started.
         started_at: Timestamp,
@@ -88,28 +90,122 @@ impl Phase {
     }
 }
 
+/// Whether an instance or a container can serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "state", rename_all_fields = "camelCase")]
+pub enum Readiness {
+    /// It cannot, or nobody knows.
+    NotReady {
+        /// What its probe said; absent while it does not run, or was not probed yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// It can: its readiness probe passes, or it runs and has none.
+    Ready,
+}
+
+impl Readiness {
+    /// Whether it can serve.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready)
+    }
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self::NotReady { reason: None }
+    }
+}
+
 /// What an agent last saw of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceStatus {
-    /// Where it is on its way.
+    /// Where it is on its way. It is `Running` when all its containers run.
     #[serde(flatten)]
     pub phase: Phase,
-    /// How often its container was restarted.
+    /// Whether all its containers are ready.
+    #[serde(default)]
+    pub readiness: Readiness,
+    /// How often its containers were restarted, together.
     #[serde(default)]
     pub restarts: u32,
-    /// How its container last ended.
+    /// How one of its containers last ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Exit>,
-    /// The container's id in Docker.
+    /// The last lines that a container wrote before it failed; at most [`LAST_LOG_LINES_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_log: Vec<String>,
+    /// The address on its node, which its containers share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container_id: Option<String>,
+    pub address: Option<IpAddr>,
+    /// Its containers, the init containers first, in the order of the manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<ContainerStatus>,
+}
+
+impl InstanceStatus {
+    /// Whether it has a container, and with it a log.
+    #[must_use]
+    pub fn has_container(&self) -> bool {
+        self.containers
+            .iter()
+            .any(|container| container.id.is_some())
+    }
+}
+
+/// The most lines in [`InstanceStatus::last_log`].
+pub const LAST_LOG_LINES_MAX: usize = 10;
+/// The longest line in [`InstanceStatus::last_log`], in bytes; what is longer is cut.
+pub const LAST_LOG_LINE_BYTES_MAX: usize = 200;
+
+/// What an agent last saw of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerStatus {
+    /// Its name in the manifest.
+    pub name: ContainerName,
+    /// What it does.
+    #[serde(flatten)]
+    pub state: ContainerPhase,
+    /// Whether it can serve.
+    #[serde(default)]
+    pub readiness: Readiness,
+    /// How often it was restarted.
+    #[serde(default)]
+    pub restarts: u32,
+    /// How it last ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Exit>,
+    /// The id in Docker, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The id of the image that it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
-    /// The container's address on its node.
+    /// The digest under which a registry has that image, like `nginx@sha256:...`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<IpAddr>,
+    pub image_digest: Option<String>,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "phase", rename_all_fields = "camelCase")]
+pub enum ContainerPhase {
+    /// Nothing yet.
+    Waiting {
+        /// What it waits for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// It runs.
+    Running {
+        /// When it was started.
+        started_at: Timestamp,
+    },
+    /// It ended; `lastExit` says how.
+    Exited,
 }
 
 impl InstanceStatus {
@@ -118,11 +214,12 @@ impl InstanceStatus {
     pub fn new(phase: Phase) -> Self {
         Self {
             phase,
+            readiness: Readiness::default(),
             restarts: 0,
             last_exit: None,
-            container_id: None,
-            image_id: None,
+            last_log: Vec::new(),
             address: None,
+            containers: Vec::new(),
         }
     }
 }

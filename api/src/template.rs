@@ -7,20 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     duration::Span,
-    image::ImageRef,
-    spec::{Port, PullPolicy, Resources, RestartPolicy, ScalarText, WorkloadSpec},
+    ids::ContainerName,
+    spec::{ContainerSpec, Kind, Port, RestartPolicy, ScalarText, Volume, WorkloadSpec},
 };
 
 /// What an instance is made from. Two equal templates are one revision: how many copies there
-/// are and where they run is not part of it.
+/// are, where they run and what they wait for is not part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceTemplate {
-    /// The container.
-    pub container: Container,
-    /// What to do when it ends.
+    /// The kind of its workload.
+    pub kind: Kind,
+    /// What runs before the containers, one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_containers: Vec<ContainerSpec>,
+    /// The containers, of which there is at least one.
+    pub containers: Vec<ContainerSpec>,
+    /// The volumes that they share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// Docker labels for every container.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, ScalarText>,
+    /// What to do when a container ends.
     pub restart: RestartPolicy,
-    /// How long it may take to stop.
+    /// How long an instance may take to stop.
     pub stop_grace_period: Span,
     /// How often a restart of the workload was asked for. It makes an otherwise equal template
     /// a new revision, so that a restart rolls like any other change.
@@ -28,58 +39,44 @@ pub struct InstanceTemplate {
     pub restarts_asked: u32,
 }
 
-/// One container of an instance. The fields are those of [`crate::spec::ServiceSpec`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[allow(
-    missing_docs,
-    reason = "documented where the user writes them, in `ServiceSpec`"
-)]
-pub struct Container {
-    pub image: ImageRef,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub args: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, ScalarText>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub working_dir: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<ScalarText>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, ScalarText>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<Port>,
-    #[serde(default, skip_serializing_if = "Resources::is_empty")]
-    pub resources: Resources,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop_signal: Option<String>,
-    #[serde(default)]
-    pub image_pull_policy: PullPolicy,
+impl InstanceTemplate {
+    /// The container of this name, be it an init container.
+    #[must_use]
+    pub fn container(&self, name: &ContainerName) -> Option<&ContainerSpec> {
+        self.all_containers().find(|c| c.name == *name)
+    }
+
+    /// The containers and before them the init containers.
+    pub fn all_containers(&self) -> impl Iterator<Item = &ContainerSpec> {
+        self.init_containers.iter().chain(&self.containers)
+    }
+
+    /// The container that is meant where none is named: the first that is no sidecar.
+    #[must_use]
+    pub fn main(&self) -> Option<&ContainerSpec> {
+        let first = self.containers.first();
+        self.containers.iter().find(|c| !c.sidecar).or(first)
+    }
+
+    /// The ports of all containers, which share one network.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.containers.iter().flat_map(|c| &c.ports)
+    }
 }
 
 impl WorkloadSpec {
     /// The template that this spec describes, after `restarts_asked` requests to restart.
     #[must_use]
     pub fn template(&self, restarts_asked: u32) -> InstanceTemplate {
-        let Self::Service(spec) = self;
+        let instance = self.instance();
         InstanceTemplate {
-            container: Container {
-                image: spec.image.clone(),
-                command: spec.command.clone(),
-                args: spec.args.clone(),
-                env: spec.env.clone(),
-                working_dir: spec.working_dir.clone(),
-                user: spec.user.clone(),
-                labels: spec.labels.clone(),
-                ports: spec.ports.clone(),
-                resources: spec.resources.clone(),
-                stop_signal: spec.stop_signal.clone(),
-                image_pull_policy: spec.image_pull_policy,
-            },
-            restart: spec.restart,
-            stop_grace_period: spec.stop_grace_period,
+            kind: self.kind(),
+            init_containers: instance.init_containers.to_vec(),
+            containers: instance.all_containers(),
+            volumes: instance.volumes.to_vec(),
+            labels: instance.labels.clone(),
+            restart: self.restart(),
+            stop_grace_period: instance.stop_grace_period,
             restarts_asked,
         }
     }

@@ -1,18 +1,25 @@
 //! Whether a spec makes sense, beyond being well formed: every mistake at once, each with
 //! the path of the field that is to blame.
 
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    duration::Span,
     resource::Manifest,
-    spec::{Port, Resources, ServiceSpec, WorkloadSpec},
+    spec::{CronJobSpec, JobSpec, UpdateOrder, UpdatePolicy, WorkloadSpec},
 };
+
+mod container;
+mod instance;
+mod probe;
 
 /// The most copies of one workload: ten per node on the largest cluster that is designed for.
 pub const REPLICAS_MAX: u32 = 10_000;
+/// The most finished jobs of a schedule that are kept.
+const JOBS_KEPT_MAX: u32 = 100;
 /// The most resources in one call.
 pub const RESOURCES_PER_CALL_MAX: usize = 500;
 /// The longest key of a label, in bytes.
@@ -21,17 +28,8 @@ const LABEL_KEY_LEN_MAX: usize = 128;
 const LABEL_VALUE_LEN_MAX: usize = 256;
 /// The most entries of a list or map in a spec: a bound on what one field can cost.
 const ENTRIES_MAX: usize = 1_000;
-/// Docker refuses to start a container with less memory.
-const MEMORY_LIMIT_MIN: u64 = 6 << 20;
-
 /// The prefix of the labels that windlass puts on containers.
 pub const RESERVED_LABEL_PREFIX: &str = "windlass.";
-
-const SIGNALS: [&str; 31] = [
-    "ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE",
-    "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN",
-    "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU",
-];
 
 /// A mistake in a field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -70,9 +68,8 @@ pub fn validate(manifest: &Manifest) -> Vec<FieldError> {
     for (key, value) in &manifest.labels {
         errors.label("labels", key, &value.0);
     }
-    match &manifest.spec {
-        WorkloadSpec::Service(spec) => service(spec, &mut errors),
-    }
+    kind(&manifest.spec, &mut errors);
+    instance::check(manifest, &mut errors);
     errors.0
 }
 
@@ -135,6 +132,24 @@ impl Errors {
         }
     }
 
+    fn at_most(&mut self, path: &str, number: u32, max: u32) {
+        if number > max {
+            self.push(path, format!("at most {max}, not {number}"));
+        }
+    }
+
+    fn at_least_one(&mut self, path: &str, number: u32) {
+        if number == 0 {
+            self.push(path, "at least 1");
+        }
+    }
+
+    fn within(&mut self, path: &str, span: Span, max: Span) {
+        if span > max {
+            self.push(path, format!("at most {max}"));
+        }
+    }
+
     fn no_nul(&mut self, path: String, text: &str) {
         if text.contains('\0') {
             self.push(path, "must not contain a NUL character");
@@ -142,179 +157,91 @@ impl Errors {
     }
 }
 
-fn service(spec: &ServiceSpec, errors: &mut Errors) {
-    if spec.replicas > REPLICAS_MAX {
-        errors.push(
-            "spec.replicas",
-            format!("at most {REPLICAS_MAX}, not {}", spec.replicas),
-        );
-    }
-    command(spec, errors);
-    environment(spec, errors);
-    for (key, value) in &spec.labels {
-        errors.label("spec.labels", key, &value.0);
-        if key.starts_with(RESERVED_LABEL_PREFIX) {
-            errors.push(
-                format!("spec.labels.{key}"),
-                "labels that begin with `windlass.` are reserved",
-            );
+/// What is particular to a kind.
+fn kind(spec: &WorkloadSpec, errors: &mut Errors) {
+    match spec {
+        WorkloadSpec::Service(spec) => {
+            errors.at_most("spec.replicas", spec.replicas, REPLICAS_MAX);
+            update(&spec.update, errors);
+            if spec.update.canary > spec.replicas {
+                errors.push(
+                    "spec.update.canary",
+                    format!("at most the replicas, which are {}", spec.replicas),
+                );
+            }
+        }
+        WorkloadSpec::Daemon(spec) => {
+            update(&spec.update, errors);
+            daemon_update(&spec.update, errors);
+        }
+        WorkloadSpec::Job(JobSpec {
+            completions,
+            parallelism,
+            ..
+        })
+        | WorkloadSpec::CronJob(CronJobSpec {
+            completions,
+            parallelism,
+            ..
+        }) => {
+            for (path, number) in [
+                ("spec.completions", *completions),
+                ("spec.parallelism", *parallelism),
+            ] {
+                errors.at_least_one(path, number);
+                errors.at_most(path, number, REPLICAS_MAX);
+            }
         }
     }
-    ports(&spec.ports, errors);
-    resources(&spec.resources, errors);
-    if let Some(signal) = &spec.stop_signal {
-        stop_signal(signal, errors);
-    }
-    if spec.stop_grace_period.as_millis() > 3_600_000 {
-        errors.push("spec.stopGracePeriod", "at most 1h");
-    }
-    if spec.placement.max_per_node == Some(0) {
-        errors.push(
-            "spec.placement.maxPerNode",
-            "at least 1; to run none, set `replicas: 0`",
-        );
-    }
-    errors.entries("spec.placement.require", spec.placement.require.len());
-    errors.entries("spec.placement.tolerate", spec.placement.tolerate.len());
-    if spec.placement.spread.len() > 4 {
-        errors.push("spec.placement.spread", "at most 4 attributes");
-    }
-}
-
-fn command(spec: &ServiceSpec, errors: &mut Errors) {
-    for (path, words) in [("spec.command", &spec.command), ("spec.args", &spec.args)] {
-        let Some(words) = words else { continue };
-        errors.entries(path, words.len());
-        for (i, word) in words.iter().enumerate() {
-            errors.no_nul(format!("{path}[{i}]"), word);
-        }
-    }
-    if spec
-        .command
-        .as_ref()
-        .is_some_and(|c| c.first().is_none_or(String::is_empty))
-    {
-        errors.push("spec.command", "must begin with the program to run");
-    }
-    if let Some(dir) = &spec.working_dir {
-        errors.no_nul("spec.workingDir".to_owned(), dir);
-        if !dir.starts_with('/') {
-            errors.push(
-                "spec.workingDir",
-                format!("`{dir}` is not an absolute path"),
-            );
-        }
-    }
-    if let Some(user) = &spec.user {
-        let part = |p: &str| {
-            !p.is_empty()
-                && p.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-        };
-        if user.0.len() > 128 || user.0.splitn(2, ':').any(|p| !part(p)) {
-            errors.push(
-                "spec.user",
-                format!("`{user}` is not a user: write `name`, `id` or `user:group`"),
-            );
+    if let WorkloadSpec::CronJob(spec) = spec {
+        for (path, number) in [
+            ("spec.history.completed", spec.history.completed),
+            ("spec.history.failed", spec.history.failed),
+        ] {
+            errors.at_most(path, number, JOBS_KEPT_MAX);
         }
     }
 }
 
-fn environment(spec: &ServiceSpec, errors: &mut Errors) {
-    errors.entries("spec.env", spec.env.len());
-    for (key, value) in &spec.env {
-        let path = format!("spec.env.{key}");
-        if key.is_empty() || key.contains(['=', '\0']) || key.contains(char::is_whitespace) {
-            errors.push(
-                path.clone(),
-                "a variable's name must not be empty or contain `=` or white space",
-            );
-        }
-        errors.no_nul(path, &value.0);
-    }
-}
-
-fn ports(ports: &[Port], errors: &mut Errors) {
-    errors.entries("spec.ports", ports.len());
-    let mut names = BTreeSet::new();
-    let mut containers = BTreeSet::new();
-    let mut hosts = BTreeSet::new();
-    for (i, port) in ports.iter().enumerate() {
-        let path = format!("spec.ports[{i}]");
-        if port.container == 0 {
-            errors.push(
-                format!("{path}.container"),
-                "a port is a number from 1 to 65535",
-            );
-        }
-        if port.host == Some(0) {
-            errors.push(format!("{path}.host"), "a port is a number from 1 to 65535");
-        }
-        if let Some(name) = &port.name
-            && !names.insert(name)
-        {
-            errors.push(
-                format!("{path}.name"),
-                format!("the port name `{name}` is used twice"),
-            );
-        }
-        // One container port may be published on several host ports, but not repeated as it is.
-        if !containers.insert((port.container, port.protocol, port.host)) {
-            errors.push(
-                format!("{path}.container"),
-                format!("port {}/{} is used twice", port.container, port.protocol),
-            );
-        } else if let Some(host) = port.host
-            && !hosts.insert((host, port.protocol))
-        {
-            errors.push(
-                format!("{path}.host"),
-                format!("host port {host}/{} is used twice", port.protocol),
-            );
-        }
-    }
-}
-
-fn resources(resources: &Resources, errors: &mut Errors) {
-    let limits = &resources.limits;
-    if let (Some(cpu), Some(limit)) = (resources.cpu, limits.cpu)
-        && cpu > limit
-    {
+fn update(policy: &UpdatePolicy, errors: &mut Errors) {
+    errors.at_least_one("spec.update.parallelism", policy.parallelism);
+    if policy.max_surge == Some(0) && policy.max_unavailable == Some(0) {
         errors.push(
-            "spec.resources.cpu",
-            format!("{cpu} is more than the limit of {limit}"),
+            "spec.update.maxUnavailable",
+            "with neither surge nor unavailable instances nothing could be replaced",
         );
     }
-    if let (Some(memory), Some(limit)) = (resources.memory, limits.memory)
-        && memory > limit
-    {
+    errors.within(
+        "spec.update.minReady",
+        policy.min_ready,
+        Span::from_secs(3_600),
+    );
+    if policy.progress_deadline <= policy.min_ready {
         errors.push(
-            "spec.resources.memory",
-            format!("{memory} is more than the limit of {limit}"),
-        );
-    }
-    if limits.cpu.is_some_and(|c| c.0 < 10) {
-        errors.push(
-            "spec.resources.limits.cpu",
-            "at least 10m, or the container would hardly run",
-        );
-    }
-    if limits.memory.is_some_and(|m| m.0 < MEMORY_LIMIT_MIN) {
-        errors.push(
-            "spec.resources.limits.memory",
-            "at least 6Mi, the least that Docker accepts",
+            "spec.update.progressDeadline",
+            format!(
+                "has to be longer than minReady, which is {}",
+                policy.min_ready
+            ),
         );
     }
 }
 
-fn stop_signal(signal: &str, errors: &mut Errors) {
-    let name = signal.strip_prefix("SIG").unwrap_or(signal);
-    let number = signal.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
-    if !number && !SIGNALS.contains(&name) {
-        let message = format!(
-            "`{}` is not a signal: write one like `SIGQUIT`",
-            signal.chars().take(40).collect::<String>()
+/// A node has one instance of a daemon: there is no room for a second one beside it.
+fn daemon_update(policy: &UpdatePolicy, errors: &mut Errors) {
+    if policy.order == Some(UpdateOrder::StartFirst) {
+        errors.push(
+            "spec.update.order",
+            "a daemon has one instance on a node, so it is updated `stopFirst`",
         );
-        errors.push("spec.stopSignal", message);
+    }
+    if policy.max_surge.is_some_and(|surge| surge > 0) {
+        errors.push(
+            "spec.update.maxSurge",
+            "a daemon has one instance on a node",
+        );
+    }
+    if policy.canary > 0 {
+        errors.push("spec.update.canary", "a daemon has no canaries");
     }
 }

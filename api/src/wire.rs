@@ -14,14 +14,17 @@ use uuid::Uuid;
 
 use crate::{
     expression::Taint,
-    ids::{ClusterId, Epoch, Generation, InstanceId, NodeName, RevisionNumber, Slot, WorkloadKey},
+    ids::{
+        ClusterId, ContainerName, Epoch, Generation, InstanceId, NodeName, RevisionNumber, Slot,
+        WorkloadKey,
+    },
     resource::{Capacity, Goal, NodeInfo},
     status::InstanceStatus,
     template::InstanceTemplate,
 };
 
 /// The version of this protocol. The server refuses an agent that speaks another one.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Where an agent opens its session.
 pub const SESSION_PATH: &str = "/v1/agent/session";
@@ -231,6 +234,22 @@ pub struct AssignedInstance {
     pub goal: Goal,
     /// What it is made from.
     pub template: Arc<InstanceTemplate>,
+    /// Which image each container's name stands for in this revision, as far as it is known: what
+    /// the first instance of the revision ran.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ContainerName, ResolvedImage>,
+}
+
+/// Which image a name stood for when it was first run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedImage {
+    /// The image's id in Docker. The same content has the same id on every node.
+    pub id: String,
+    /// The digest under which a registry has it, like `nginx@sha256:...`; absent if it came from
+    /// no registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// A whole assignment.
@@ -255,6 +274,9 @@ pub enum StreamRequest {
     Logs {
         /// The instance.
         instance: InstanceId,
+        /// The container; absent: the main one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<ContainerName>,
         /// Which part of it.
         options: LogOptions,
     },

@@ -1,11 +1,11 @@
 //! The native format: `kind`, `name` and `spec`, with the names of the API's own types.
 
 use schemars::JsonSchema;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use windlass_api::{
     ids::Namespace,
     resource::{Document, Manifest},
-    spec::{Kind, ServiceSpec, WorkloadSpec},
+    spec::{Kind, WorkloadSpec},
     validate,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What is told when there is none.
-const KINDS: [Kind; 1] = [Kind::Service];
+const KINDS: [Kind; 4] = Kind::ALL;
 /// What every document must have, of whatever kind.
 const REQUIRED: [&str; 3] = ["kind", "name", "spec"];
 /// Where the user chooses the keys.
@@ -46,9 +46,10 @@ impl Reading {
 /// Reads a document that is a mapping.
 pub(crate) fn read(root: &Node, namespace: &Namespace) -> Reading {
     let manifest = match kind(root) {
-        Some(Kind::Service) => collect::read::<Document<ServiceSpec>>(root, &REQUIRED)
-            .map(|d| d.into_manifest(namespace, WorkloadSpec::Service))
-            .map_err(explain_misplaced::<ServiceSpec>),
+        Some(Kind::Service) => read_as(root, namespace, WorkloadSpec::Service),
+        Some(Kind::Daemon) => read_as(root, namespace, WorkloadSpec::Daemon),
+        Some(Kind::Job) => read_as(root, namespace, WorkloadSpec::Job),
+        Some(Kind::CronJob) => read_as(root, namespace, WorkloadSpec::CronJob),
         // Without a kind nothing is known of the spec; the fields beside it are read all the same.
         None => Err(collect::read::<Document<IgnoredAny>>(root, &REQUIRED)
             .err()
@@ -68,6 +69,17 @@ pub(crate) fn read(root: &Node, namespace: &Namespace) -> Reading {
             mistakes,
         },
     }
+}
+
+/// Reads a document whose spec is known.
+fn read_as<S: DeserializeOwned + JsonSchema>(
+    root: &Node,
+    namespace: &Namespace,
+    spec: fn(S) -> WorkloadSpec,
+) -> Result<Manifest, Vec<Mistake>> {
+    collect::read::<Document<S>>(root, &REQUIRED)
+        .map(|document| document.into_manifest(namespace, spec))
+        .map_err(explain_misplaced::<S>)
 }
 
 /// The kind, if there is one and it is known.

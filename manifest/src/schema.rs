@@ -4,7 +4,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 use windlass_api::{
     resource::Document,
-    spec::{Kind, ServiceSpec},
+    spec::{CronJobSpec, DaemonSpec, JobSpec, Kind, ServiceSpec},
 };
 
 const ID: &str = "urn:windlass:schema:manifest";
@@ -13,7 +13,12 @@ const ID: &str = "urn:windlass:schema:manifest";
 #[must_use]
 pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
-    let kinds = [document::<ServiceSpec>(&mut generator, Kind::Service)];
+    let kinds = [
+        document::<ServiceSpec>(&mut generator, Kind::Service),
+        document::<DaemonSpec>(&mut generator, Kind::Daemon),
+        document::<JobSpec>(&mut generator, Kind::Job),
+        document::<CronJobSpec>(&mut generator, Kind::CronJob),
+    ];
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": ID,
@@ -104,7 +109,10 @@ mod tests {
             schema["$defs"]["ServiceSpec"]["additionalProperties"],
             false
         );
-        assert_eq!(schema["$defs"]["ServiceSpec"]["required"], json!(["image"]));
+        assert_eq!(
+            schema["$defs"]["CronJobSpec"]["required"],
+            json!(["schedule"])
+        );
         assert!(!schema.to_string().contains("null"));
     }
 }

@@ -123,6 +123,7 @@ impl Sessions {
         let stream = Uuid::new_v4();
         let request = StreamRequest::Logs {
             instance: instance.clone(),
+            container: None,
             options,
         };
         let (opened, answer) = oneshot::channel();

@@ -273,7 +273,7 @@ fn write_instance(instance: &Instance, now: Timestamp, out: &mut impl Write) -> 
             Some(format!("{}, slot {}", instance.workload, instance.slot)),
         ),
         ("Revision", Some(instance.revision.to_string())),
-        ("Image", Some(instance.image.clone())),
+        ("Image", joined(instance.images.iter().cloned())),
         ("Node", instance.node.as_ref().map(ToString::to_string)),
         ("Address", status.address.map(|address| address.to_string())),
         ("Ports", joined(ports)),
@@ -282,7 +282,10 @@ fn write_instance(instance: &Instance, now: Timestamp, out: &mut impl Write) -> 
             "Last exit",
             exit.map(|exit| format!("{exit}, {}", ago(now, exit.finished_at))),
         ),
-        ("Container", status.container_id.clone()),
+        (
+            "Container",
+            joined(status.containers.iter().filter_map(|c| c.id.clone())),
+        ),
         ("Created", Some(ago(now, instance.created_at))),
     ];
     write_fields(&fields, out)

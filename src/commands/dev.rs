@@ -24,7 +24,6 @@ use windlass_api::{
     ids::{ClusterId, Namespace, NodeName},
     quantity::{CpuMillis, MemoryBytes},
     resource::{Instance, Manifest, Node},
-    spec::WorkloadSpec,
     status::NodeState,
 };
 
@@ -113,8 +112,10 @@ impl Dev {
 }
 
 fn uses_packed_image(manifest: &Manifest) -> bool {
-    let WorkloadSpec::Service(spec) = &manifest.spec;
-    spec.image.as_str() == pack::IMAGE
+    let template = manifest.spec.template(0);
+    template
+        .all_containers()
+        .any(|container| container.image.as_str() == pack::IMAGE)
 }
 
 /// What becomes of the state.

@@ -198,9 +198,9 @@ async fn read_one(
 
 /// Why an instance cannot have written anything.
 fn why_silent(instance: &Instance) -> Option<String> {
-    match instance.status.container_id {
-        Some(_) => None,
-        None => Some(match instance.status.phase.reason() {
+    match instance.status.has_container() {
+        true => None,
+        false => Some(match instance.status.phase.reason() {
             Some(reason) => format!("nothing was written yet: {reason}"),
             None => format!(
                 "nothing was written yet: it is {}",

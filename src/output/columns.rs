@@ -5,7 +5,6 @@ use windlass_api::{
     client::Resource,
     event::{Event, Severity, Subject},
     resource::{Instance, Node, Scheduling, Workload},
-    spec::WorkloadSpec,
     status::{NodeState, Phase},
 };
 
@@ -113,8 +112,9 @@ impl Row for Workload {
             Cell::new(age(now, self.meta.created_at)),
         ];
         if detail == Detail::Wide {
-            let WorkloadSpec::Service(spec) = &self.manifest.spec;
-            cells.push(Cell::new(&spec.image));
+            let containers = self.manifest.spec.instance().all_containers();
+            let images: Vec<_> = containers.iter().map(|c| c.image.as_str()).collect();
+            cells.push(Cell::new(images.join(", ")));
             cells.push(Cell::new(workload_status(self)));
         }
         cells
@@ -170,7 +170,7 @@ impl Row for Instance {
             cells.extend([
                 Cell::or_dash(self.status.address),
                 Cell::new(self.revision),
-                Cell::new(&self.image),
+                Cell::new(self.images.join(", ")),
                 Cell::or_dash(trouble::reason(self)),
             ]);
         }

@@ -117,7 +117,7 @@ pub(super) fn describe_instance(instance: &Instance) -> String {
     match &instance.status.phase {
         Phase::Pending { .. } => format!("waits for a node{why}"),
         Phase::Assigned => format!("assigned{on}"),
-        Phase::Pulling => format!("pulls {}{on}", instance.image),
+        Phase::Pulling => format!("pulls {}{on}", instance.images.join(", ")),
         Phase::Prepared => format!("waits for its predecessor{on}"),
         Phase::Starting => format!("starts{on}"),
         Phase::Running { .. } if instance.goal == Goal::Stop => format!("is to stop{on}"),

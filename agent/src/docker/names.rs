@@ -43,7 +43,7 @@ pub(super) fn network(owner: &Owner, namespace: &Namespace) -> String {
 
 /// The labels of an instance's container: the user's, and above them ours.
 pub(super) fn labels(owner: &Owner, instance: &AssignedInstance) -> BTreeMap<String, String> {
-    let user = &instance.template.container.labels;
+    let user = &instance.template.labels;
     let user = user
         .iter()
         .map(|(key, value)| (key.clone(), value.0.clone()));

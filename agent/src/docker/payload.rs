@@ -49,7 +49,10 @@ pub(super) fn payload(
     instance: &AssignedInstance,
     network: &str,
 ) -> ContainerCreateBody {
-    let container = &instance.template.container;
+    let container = instance
+        .template
+        .main()
+        .expect("a template has a container");
     ContainerCreateBody {
         hostname: Some(instance.id.to_string()),
         user: container.user.as_ref().map(|user| user.0.clone()),
@@ -80,7 +83,11 @@ fn environment(owner: &Owner, instance: &AssignedInstance) -> Vec<String> {
         ("WINDLASS_NODE", owner.node.to_string()),
         ("WINDLASS_REVISION", instance.revision.to_string()),
     ]);
-    let user = &instance.template.container.env;
+    let user = &instance
+        .template
+        .main()
+        .expect("a template has a container")
+        .env;
     env.extend(
         user.iter()
             .map(|(key, value)| (key.as_str(), value.0.clone())),

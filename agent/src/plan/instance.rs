@@ -5,7 +5,7 @@ use windlass_api::{
     ids::InstanceId,
     resource::Goal,
     spec::{PullPolicy, RestartPolicy},
-    status::{Exit, InstanceStatus, Phase},
+    status::{Exit, InstanceStatus, Phase, Readiness},
     wire::{AssignedInstance, Assignment},
 };
 
@@ -104,7 +104,7 @@ impl Instance<'_> {
     }
 
     fn decide_absent(&self, wanted: &AssignedInstance) -> Decision {
-        let container = &wanted.template.container;
+        let container = wanted.template.main().expect("a template has a container");
         let fetch = || Step::Fetch {
             instance: self.id.clone(),
             image: container.image.clone(),
@@ -210,11 +210,12 @@ impl Instance<'_> {
         });
         InstanceStatus {
             phase,
+            readiness: Readiness::default(),
             restarts: self.history.restarts(),
             last_exit: seen_exit.or(self.history.last_exit()).cloned(),
-            container_id: kept.map(|c| c.id.0.clone()),
-            image_id: kept.map(|c| c.image_id.clone()),
+            last_log: Vec::new(),
             address: kept.and_then(|c| c.address),
+            containers: Vec::new(),
         }
     }
 }

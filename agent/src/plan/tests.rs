@@ -365,7 +365,7 @@ fn any_assigned(n: usize) -> impl Strategy<Value = AssignedInstance> {
     (goal, restart, pull, 1_u32..3).prop_map(move |(goal, restart, pull, revision)| {
         let assigned = with_template(&format!("web-{n}-{n}"), |t| {
             t.restart = restart;
-            t.container.image_pull_policy = pull;
+            t.containers[0].image_pull_policy = pull;
         });
         AssignedInstance {
             goal,

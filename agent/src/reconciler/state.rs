@@ -212,7 +212,11 @@ impl State {
             && error.kind == ErrorKind::ImageMissing
         {
             let before = self.images.insert(id.clone(), ImageState::Missing);
-            let policy = assigned.template.container.image_pull_policy;
+            let policy = assigned
+                .template
+                .main()
+                .expect("a template has a container")
+                .image_pull_policy;
             // That it was not there yet is no failure; that it is still missing after it was made
             // ready, or must not be pulled, is one.
             if before.is_none() && policy != PullPolicy::Never {

@@ -57,6 +57,7 @@ impl Rig {
 
     async fn ask(&self, stream: u128, instance: &str) {
         let what = StreamRequest::Logs {
+            container: None,
             instance: id(instance),
             options: LogOptions::default(),
         };

@@ -84,7 +84,9 @@ impl Service {
             },
         }));
         let manifest = manifest.expect("the manifest is well-formed");
-        let WorkloadSpec::Service(spec) = &manifest.spec;
+        let WorkloadSpec::Service(spec) = &manifest.spec else {
+            panic!("the benchmark has services");
+        };
         Self {
             key: manifest.key(),
             placement: spec.placement.clone(),

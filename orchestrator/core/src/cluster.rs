@@ -1,7 +1,10 @@
 //! The state of the cluster, in persistent maps: a clone costs nothing, so that every reader has
 //! a snapshot of its own.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use imbl::{OrdMap, OrdSet};
 use windlass_api::{
@@ -227,6 +230,7 @@ impl Cluster {
                 revision: instance.revision,
                 goal: instance.goal,
                 template: Arc::clone(self.template_of(instance)?),
+                images: BTreeMap::new(),
             }),
         }
     }

@@ -9,6 +9,7 @@ use windlass_api::{
     event::{Severity, Subject},
     ids::{NodeName, RevisionNumber, Uid, Version, WorkloadKey},
     resource::{Manifest, Meta, NodePatch, Scheduling},
+    spec::WorkloadSpec,
     template::InstanceTemplate,
     validate::{
         FieldError, REPLICAS_MAX, RESOURCES_PER_CALL_MAX, check_label_key, check_label_value,
@@ -145,10 +146,15 @@ pub fn scale(
     }
     let record = find(txn, key)?;
     check_version(txn, key, expected)?;
-    let before = record.manifest.spec.replicas();
+    let mut record = WorkloadRecord::clone(&record);
+    let kind = record.manifest.kind;
+    let WorkloadSpec::Service(spec) = &mut record.manifest.spec else {
+        return Err(Refusal::Conflict(format!(
+            "{key} is a {kind}, and only a Service can be scaled"
+        )));
+    };
+    let before = std::mem::replace(&mut spec.replicas, replicas);
     if before != replicas {
-        let mut record = WorkloadRecord::clone(&record);
-        record.manifest.spec.set_replicas(replicas);
         put_record(txn, record);
         let message = format!("from {before} to {replicas}");
         txn.event(Subject::workload(key), Severity::Normal, "Scaled", message);
@@ -330,6 +336,7 @@ fn create(txn: &mut Transaction, key: &WorkloadKey, manifest: &Manifest, uid: Ui
         version: txn.version(),
         created_at: now,
         updated_at: now,
+        owner: None,
     };
     let record = WorkloadRecord {
         manifest: manifest.clone(),
@@ -338,7 +345,7 @@ fn create(txn: &mut Transaction, key: &WorkloadKey, manifest: &Manifest, uid: Ui
         restarts_asked: 0,
     };
     put_record(txn, record);
-    let message = format!("{} wanted", manifest.spec.replicas());
+    let message = format!("as revision {revision}");
     txn.event(Subject::workload(key), Severity::Normal, "Created", message);
 }
 
@@ -367,7 +374,7 @@ fn update(txn: &mut Transaction, key: &WorkloadKey, before: &WorkloadRecord, to:
         },
     );
     let message = if same {
-        format!("{} wanted, still revision {revision}", to.spec.replicas())
+        format!("still revision {revision}")
     } else {
         format!("revision {revision} follows revision {}", before.revision)
     };

@@ -12,7 +12,6 @@ use windlass_api::{
     event::{Severity, Subject},
     ids::{InstanceId, NodeName, Slot, WorkloadKey},
     resource::Goal,
-    spec::WorkloadSpec,
     status::{InstanceStatus, Phase},
 };
 
@@ -232,10 +231,9 @@ impl Pass<'_> {
             let Some(revision) = self.txn.cluster().revisions.get(&revision).cloned() else {
                 continue;
             };
-            let WorkloadSpec::Service(spec) = &workload.manifest.spec;
             let group = Group {
                 workload: &key,
-                placement: &spec.placement,
+                placement: workload.manifest.spec.instance().placement,
                 template: &revision.template,
             };
             let unplaced = place(self, &mut scheduler, &group, places);

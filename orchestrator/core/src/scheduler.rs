@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use windlass_api::{
     ids::{NodeName, WorkloadKey},
     resource::Capacity,
-    spec::Placement,
+    spec::{ContainerSpec, Placement},
     template::InstanceTemplate,
 };
 
@@ -153,7 +153,23 @@ impl Scheduler {
 /// who bounds what a copy may use has said what it needs.
 #[must_use]
 pub fn needs(template: &InstanceTemplate) -> Capacity {
-    let resources = &template.container.resources;
+    // Init containers run one at a time, and before the others: the most that one of them needs
+    // is enough, if it is more than what all the others need together.
+    let init = template.init_containers.iter().map(needs_of);
+    let init = init.fold(Capacity::default(), |a, b| Capacity {
+        cpu: a.cpu.max(b.cpu),
+        memory: a.memory.max(b.memory),
+    });
+    let sum = template.containers.iter().map(needs_of);
+    let sum = sum.fold(Capacity::default(), table::plus);
+    Capacity {
+        cpu: sum.cpu.max(init.cpu),
+        memory: sum.memory.max(init.memory),
+    }
+}
+
+fn needs_of(container: &ContainerSpec) -> Capacity {
+    let resources = &container.resources;
     Capacity {
         cpu: resources.cpu.or(resources.limits.cpu).unwrap_or_default(),
         memory: resources

@@ -29,7 +29,7 @@ pub fn workload(cluster: &Cluster, record: &WorkloadRecord) -> Workload {
 #[must_use]
 pub fn workload_status(cluster: &Cluster, record: &WorkloadRecord) -> WorkloadStatus {
     let key = record.manifest.key();
-    let wanted = record.manifest.spec.replicas();
+    let wanted = record.manifest.spec.replicas().unwrap_or_default();
     let mut status = WorkloadStatus {
         revision: record.revision,
         wanted,
@@ -108,11 +108,11 @@ pub fn instance(cluster: &Cluster, record: &InstanceRecord) -> Instance {
             .unwrap_or_default(),
         slot: record.slot,
         revision: record.revision,
-        image: template
-            .map(|t| t.container.image.to_string())
+        images: template
+            .map(|t| t.containers.iter().map(|c| c.image.to_string()).collect())
             .unwrap_or_default(),
         ports: template
-            .map(|t| t.container.ports.clone())
+            .map(|t| t.ports().cloned().collect())
             .unwrap_or_default(),
         node: record.node.clone(),
         goal: record.goal,
@@ -120,6 +120,7 @@ pub fn instance(cluster: &Cluster, record: &InstanceRecord) -> Instance {
         version: record.version,
         created_at: record.created_at,
         phase_since: record.phase_since,
+        ready_since: None,
         status: record.status.clone(),
     }
 }

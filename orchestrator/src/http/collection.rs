@@ -13,7 +13,6 @@ use windlass_api::{
     event::{Event, EventId, Severity, Subject},
     ids::{InstanceId, Namespace, NodeName, WorkloadKey},
     resource::{Goal, Instance, Node, Scheduling, Workload},
-    spec::Kind,
 };
 use windlass_core::{cluster::Cluster, record::Change, view};
 
@@ -97,9 +96,7 @@ impl Collection for Workloads {
 
     fn field<'a>(object: &'a Workload, key: &str) -> Option<&'a str> {
         Some(match key {
-            "kind" => match object.manifest.kind {
-                Kind::Service => "Service",
-            },
+            "kind" => object.manifest.kind.name(),
             "name" => object.manifest.name.as_str(),
             "namespace" => object.manifest.namespace.as_str(),
             "settled" if object.status.settled => "true",

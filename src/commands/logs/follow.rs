@@ -223,7 +223,11 @@ fn part_to_read(followed: Option<&Followed>, run: &Run, instance: &Instance) -> 
 
 impl Run {
     fn of(instance: &Instance) -> Option<Self> {
-        let container = instance.status.container_id.clone()?;
+        let container = instance
+            .status
+            .containers
+            .iter()
+            .find_map(|c| c.id.clone())?;
         Some(Self {
             container,
             restarts: instance.status.restarts,
@@ -336,7 +340,7 @@ mod tests {
         let instance = |phase: Phase, restarts: u32| -> Instance {
             let mut instance = fixtures::instance("web-0-1", phase);
             instance.status.restarts = restarts;
-            instance.status.container_id = Some("c1".to_owned());
+            instance.status.containers = vec![fixtures::container("c1")];
             let finished_at = "2026-01-01T00:00:09Z".parse().unwrap();
             instance.status.last_exit = Some(Exit {
                 code: 1,
@@ -366,7 +370,7 @@ mod tests {
             Some(Part::After(exit))
         );
         let mut replaced = instance(fixtures::RUNNING, 1);
-        replaced.status.container_id = Some("c2".to_owned());
+        replaced.status.containers = vec![fixtures::container("c2")];
         assert_eq!(part(Some(&ended), &replaced), Some(Part::Asked));
     }
 }

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use windlass_api::{
     ids::{InstanceId, Slot, WorkloadKey},
     resource::Goal,
-    spec::WorkloadSpec,
     status::Phase,
 };
 
@@ -84,7 +83,7 @@ struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     fn workload(&mut self, workload: &WorkloadRecord) {
-        let replicas = workload.manifest.spec.replicas();
+        let replicas = workload.manifest.spec.replicas().unwrap_or_default();
         let mut slots: BTreeMap<Slot, Held<'a>> = (0..replicas)
             .map(|slot| (Slot(slot), Held::default()))
             .collect();
@@ -258,17 +257,13 @@ impl<'a> Comparison<'a> {
 /// Whether an instance is of the wanted revision, and its node still meets what the workload
 /// requires.
 fn is_current(cluster: &Cluster, workload: &WorkloadRecord, instance: &InstanceRecord) -> bool {
-    let WorkloadSpec::Service(spec) = &workload.manifest.spec;
+    let placement = workload.manifest.spec.instance().placement;
     let allowed = match instance
         .node
         .as_ref()
         .and_then(|node| cluster.nodes.get(node))
     {
-        Some(node) => spec
-            .placement
-            .require
-            .iter()
-            .all(|r| r.is_met_by(node.facts())),
+        Some(node) => placement.require.iter().all(|r| r.is_met_by(node.facts())),
         None => true,
     };
     instance.revision == workload.revision && allowed

@@ -27,7 +27,11 @@ pub(super) struct Placing<'a> {
 impl<'a> Placing<'a> {
     pub(super) fn new(table: &'a mut Table, group: &Group<'a>, standings: Vec<Standing>) -> Self {
         let demand = Demand::of(group.template);
-        let image = group.template.container.image.with_tag();
+        let image = group
+            .template
+            .main()
+            .map(|c| c.image.with_tag())
+            .unwrap_or_default();
         Self {
             table,
             group: *group,

@@ -94,7 +94,7 @@ impl Demand {
                 requests.memory
             },
         };
-        let published = template.container.ports.iter().filter_map(|port| {
+        let published = template.ports().filter_map(|port| {
             let number = port.host?;
             Some(HostPort {
                 number,
