@@ -48,6 +48,7 @@ mod image;
 mod keeper;
 mod ledger;
 mod plan;
+mod probe;
 mod reconciler;
 pub mod runtime;
 mod session;
