@@ -23,8 +23,8 @@ pub use container::{
 pub use job::{Concurrency, JobHistory, Schedule, ScheduleError, Zone, ZoneError};
 pub use placement::{Placement, Strategy};
 pub use probe::{
-    Check, ExecCheck, GrpcCheck, HttpCheck, PortRef, PreStop, Probe, Probes, StatusRange,
-    StatusRangeError, TcpCheck,
+    Check, ExecCheck, GrpcCheck, HttpCheck, PortRef, PortRefError, PreStop, Probe, Probes,
+    StatusRange, StatusRangeError, TcpCheck,
 };
 pub use scalar::{SCALAR_TEXT, ScalarText};
 pub use update::{Dependency, DependencyCondition, OnFailure, UpdateOrder, UpdatePolicy};

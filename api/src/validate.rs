@@ -22,12 +22,16 @@ pub const REPLICAS_MAX: u32 = 10_000;
 const JOBS_KEPT_MAX: u32 = 100;
 /// The most resources in one call.
 pub const RESOURCES_PER_CALL_MAX: usize = 500;
+/// The shortest deadline: what is asked for takes that long to begin.
+const DEADLINE_MIN: Span = Span::from_secs(1);
 /// The longest key of a label, in bytes.
 const LABEL_KEY_LEN_MAX: usize = 128;
 /// The longest value of a label, in bytes.
 const LABEL_VALUE_LEN_MAX: usize = 256;
 /// The most entries of a list or map in a spec: a bound on what one field can cost.
 const ENTRIES_MAX: usize = 1_000;
+/// What is said where no image is named.
+pub const NO_IMAGE: &str = "there is no image: name the one to run, or list several `containers`";
 /// The prefix of the labels that windlass puts on containers.
 pub const RESERVED_LABEL_PREFIX: &str = "windlass.";
 
@@ -150,6 +154,13 @@ impl Errors {
         }
     }
 
+    /// A deadline that has passed when it begins leaves nothing to be done.
+    fn not_at_once(&mut self, path: &str, deadline: Option<Span>) {
+        if deadline.is_some_and(|deadline| deadline < DEADLINE_MIN) {
+            self.push(path, format!("at least {DEADLINE_MIN}"));
+        }
+    }
+
     fn no_nul(&mut self, path: String, text: &str) {
         if text.contains('\0') {
             self.push(path, "must not contain a NUL character");
@@ -177,13 +188,16 @@ fn kind(spec: &WorkloadSpec, errors: &mut Errors) {
         WorkloadSpec::Job(JobSpec {
             completions,
             parallelism,
+            active_deadline,
             ..
         })
         | WorkloadSpec::CronJob(CronJobSpec {
             completions,
             parallelism,
+            active_deadline,
             ..
         }) => {
+            errors.not_at_once("spec.activeDeadline", *active_deadline);
             for (path, number) in [
                 ("spec.completions", *completions),
                 ("spec.parallelism", *parallelism),
@@ -194,6 +208,7 @@ fn kind(spec: &WorkloadSpec, errors: &mut Errors) {
         }
     }
     if let WorkloadSpec::CronJob(spec) = spec {
+        errors.not_at_once("spec.startingDeadline", spec.starting_deadline);
         for (path, number) in [
             ("spec.history.completed", spec.history.completed),
             ("spec.history.failed", spec.history.failed),
@@ -205,9 +220,18 @@ fn kind(spec: &WorkloadSpec, errors: &mut Errors) {
 
 fn update(policy: &UpdatePolicy, errors: &mut Errors) {
     errors.at_least_one("spec.update.parallelism", policy.parallelism);
-    if policy.max_surge == Some(0) && policy.max_unavailable == Some(0) {
+    let stop_first = policy.order == Some(UpdateOrder::StopFirst);
+    let start_first = policy.order == Some(UpdateOrder::StartFirst);
+    // What is not said follows the order, which the server chooses where it is not said either.
+    let no_surge = policy.max_surge.map_or(stop_first, |max| max == 0);
+    let none_unavailable = policy.max_unavailable.map_or(start_first, |max| max == 0);
+    if no_surge && none_unavailable {
         errors.push(
-            "spec.update.maxUnavailable",
+            if policy.max_unavailable.is_some() {
+                "spec.update.maxUnavailable"
+            } else {
+                "spec.update.maxSurge"
+            },
             "with neither surge nor unavailable instances nothing could be replaced",
         );
     }
@@ -241,7 +265,17 @@ fn daemon_update(policy: &UpdatePolicy, errors: &mut Errors) {
             "a daemon has one instance on a node",
         );
     }
+    // With an order, it has been told already.
+    if policy.max_unavailable == Some(0) && policy.order.is_none() && policy.max_surge.is_none() {
+        errors.push(
+            "spec.update.maxUnavailable",
+            "at least 1: a daemon is updated `stopFirst`",
+        );
+    }
     if policy.canary > 0 {
         errors.push("spec.update.canary", "a daemon has no canaries");
     }
 }
+
+#[cfg(test)]
+mod tests;

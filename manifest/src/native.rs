@@ -1,27 +1,27 @@
 //! The native format: `kind`, `name` and `spec`, with the names of the API's own types.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use windlass_api::{
     ids::Namespace,
     resource::{Document, Manifest},
-    spec::{Kind, WorkloadSpec},
+    spec::{CronJobSpec, DaemonSpec, JobSpec, Kind, ServiceSpec, WorkloadSpec},
     validate,
 };
 
 use crate::{
     collect::{self, UNKNOWN_FIELD},
-    node::{Node, Span},
+    node::{Node, Span, Value},
     suggest,
     text::Mistake,
 };
 
-/// What is told when there is none.
-const KINDS: [Kind; 4] = Kind::ALL;
 /// What every document must have, of whatever kind.
 const REQUIRED: [&str; 3] = ["kind", "name", "spec"];
-/// Where the user chooses the keys.
-const NAMED_BY_USER: [&str; 3] = ["labels.", "spec.labels.", "spec.env."];
+/// The maps whose keys the user chooses, wherever they stand.
+const NAMED_BY_USER: [&str; 3] = ["labels", "env", "headers"];
 
 /// What was read of a document. The manifest is there if it is well formed, which does not
 /// mean that nothing is wrong with it.
@@ -80,6 +80,7 @@ fn read_as<S: DeserializeOwned + JsonSchema>(
     collect::read::<Document<S>>(root, &REQUIRED)
         .map(|document| document.into_manifest(namespace, spec))
         .map_err(explain_misplaced::<S>)
+        .map_err(|mistakes| with_missing_image(root, mistakes))
 }
 
 /// The kind, if there is one and it is known.
@@ -94,8 +95,7 @@ fn judge(root: &Node, manifest: &Manifest) -> Vec<Mistake> {
         .map(|error| {
             let found = root.find(&error.path);
             // Of an entry that is named by the user, the key may be to blame as well.
-            let named_by_user = NAMED_BY_USER.iter().any(|p| error.path.starts_with(p));
-            let key = found.key.filter(|_| named_by_user);
+            let key = found.key.filter(|_| is_named_by_user(&found.path));
             Mistake::new(
                 key.unwrap_or_else(|| found.span()),
                 error.path,
@@ -105,25 +105,81 @@ fn judge(root: &Node, manifest: &Manifest) -> Vec<Mistake> {
         .collect()
 }
 
+/// Whether a path leads to an entry of a map, or below it, and the map's keys are the user's.
+fn is_named_by_user(path: &str) -> bool {
+    let mut above = path;
+    while let Some((map, _)) = above.rsplit_once('.') {
+        let field = map.rsplit_once('.').map_or(map, |(_, field)| field);
+        if NAMED_BY_USER.contains(&field) {
+            return true;
+        }
+        above = map;
+    }
+    false
+}
+
 /// Says which kinds there are.
 fn explain_kind(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
     for mistake in mistakes.iter_mut().filter(|m| m.path == "kind") {
-        let kinds = KINDS.map(|k| k.to_string());
-        let kinds: Vec<_> = kinds.iter().map(String::as_str).collect();
+        let kinds = Kind::ALL.map(Kind::name);
         mistake.help.get_or_insert_with(|| suggest::list(&kinds));
     }
     mistakes
 }
 
-/// Says of a field beside `spec` that it belongs into it.
+/// Says that there is no image, as [`validate`] would if the rest could be read.
+fn with_missing_image(root: &Node, mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
+    let spec = root.find("spec");
+    let is_mapping = matches!(spec.node.value, Value::Mapping(_));
+    let is_named = ["image", "containers"]
+        .iter()
+        .any(|field| spec.node.entry(field).is_some());
+    // Another field may have been taken for one of them.
+    let is_meant = mistakes.iter().any(|mistake| {
+        let help = mistake.help.as_deref();
+        help.is_some_and(|help| help.contains("`image`") || help.contains("`containers`"))
+    });
+    if spec.path == "spec" && is_mapping && !is_named && !is_meant {
+        let (path, message) = ("spec.image".to_owned(), validate::NO_IMAGE.to_owned());
+        mistakes.push(Mistake::new(spec.span(), path, message));
+    }
+    mistakes
+}
+
+/// Says of a field that is known elsewhere where it belongs.
 fn explain_misplaced<S: JsonSchema>(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
-    let schema = schemars::schema_for!(S);
-    let fields = schema.get("properties").and_then(|p| p.as_object());
+    let fields = fields::<S>();
     let unknown = mistakes.iter_mut().filter(|m| m.message == UNKNOWN_FIELD);
     for mistake in unknown {
-        if fields.is_some_and(|f| f.contains_key(&mistake.path)) {
+        if fields.contains(&mistake.path) {
             mistake.help = Some("it belongs under `spec`".to_owned());
+        } else if let Some(field) = mistake.path.strip_prefix("spec.") {
+            let owners: Vec<String> = Kind::ALL
+                .into_iter()
+                .filter(|kind| fields_of(*kind).contains(field))
+                .map(|kind| format!("`{kind}`"))
+                .collect();
+            if !owners.is_empty() {
+                mistake.help = Some(format!("only of {}", owners.join(" and ")));
+            }
         }
     }
     mistakes
+}
+
+/// The fields of the spec of a kind.
+fn fields_of(kind: Kind) -> BTreeSet<String> {
+    match kind {
+        Kind::Service => fields::<ServiceSpec>(),
+        Kind::Daemon => fields::<DaemonSpec>(),
+        Kind::Job => fields::<JobSpec>(),
+        Kind::CronJob => fields::<CronJobSpec>(),
+    }
+}
+
+/// The fields of a struct, as they are written.
+fn fields<S: JsonSchema>() -> BTreeSet<String> {
+    let schema = schemars::schema_for!(S);
+    let fields = schema.get("properties").and_then(|p| p.as_object());
+    fields.into_iter().flat_map(|f| f.keys().cloned()).collect()
 }

@@ -4,31 +4,62 @@ use strsim::damerau_levenshtein;
 
 /// Words of Compose and Kubernetes, and of older habits, for what has another name here.
 /// Written as [`normal`] makes them.
-const SYNONYMS: [(&str, &str); 22] = [
+const SYNONYMS: [(&str, &str); 53] = [
+    ("activedeadlineseconds", "activeDeadline"),
+    ("concurrencypolicy", "concurrency"),
     ("containerport", "container"),
     ("cpus", "cpu"),
+    ("cron", "schedule"),
+    ("emptydir", "scratch"),
     ("entrypoint", "command"),
     ("environment", "env"),
+    ("failedjobshistorylimit", "history"),
+    ("failureaction", "onFailure"),
+    ("healthcheck", "probes"),
     ("hostport", "host"),
+    ("httpget", "http"),
+    ("initialdelayseconds", "delay"),
     ("instances", "replicas"),
+    ("lifecycle", "preStop"),
+    ("livenessprobe", "probes"),
     ("mem", "memory"),
     ("metadata", "name"),
+    ("minreadyseconds", "minReady"),
+    ("monitor", "minReady"),
+    ("mountpath", "path"),
     ("no", "Never"),
     ("nodeselector", "require"),
+    ("periodseconds", "interval"),
+    ("progressdeadlineseconds", "progressDeadline"),
     ("published", "host"),
     ("pullpolicy", "imagePullPolicy"),
     ("ram", "memory"),
+    ("readinessprobe", "probes"),
     ("requirements", "require"),
     ("restartpolicy", "restart"),
     ("runasuser", "user"),
     ("scale", "replicas"),
+    ("service", "workload"),
+    ("servicecompletedsuccessfully", "completed"),
+    ("servicehealthy", "ready"),
+    ("servicestarted", "started"),
+    ("startingdeadlineseconds", "startingDeadline"),
+    ("startupprobe", "probes"),
+    ("succeeded", "completed"),
+    ("successfuljobshistorylimit", "history"),
     ("target", "container"),
+    ("tcpsocket", "tcp"),
     ("terminationgraceperiodseconds", "stopGracePeriod"),
+    ("timeoutseconds", "timeout"),
     ("tolerations", "tolerate"),
+    ("ttlsecondsafterfinished", "ttlAfterFinished"),
     ("unlessstopped", "Always"),
+    ("updateconfig", "update"),
+    ("updatestrategy", "update"),
     ("variables", "env"),
+    ("volumemounts", "mounts"),
 ];
-/// What the system writes: taken, but never what a person meant.
+/// What the system writes beside `spec`: taken, but never what a person meant.
 const SYSTEM_FIELDS: [&str; 2] = ["meta", "status"];
 /// The most words that are listed.
 const LISTED_MAX: usize = 8;
@@ -53,7 +84,10 @@ pub(crate) fn list(known: &[&str]) -> String {
 }
 
 fn offered<'a>(known: &[&'a str]) -> impl Iterator<Item = &'a str> {
-    known.iter().copied().filter(|k| !SYSTEM_FIELDS.contains(k))
+    // Elsewhere than beside `spec`, a field of such a name is the user's.
+    let of_system = SYSTEM_FIELDS.iter().all(|field| known.contains(field));
+    let hidden = move |k: &&str| of_system && SYSTEM_FIELDS.contains(k);
+    known.iter().copied().filter(move |k| !hidden(k))
 }
 
 /// The known word that comes so near that it was probably meant.
@@ -132,8 +166,12 @@ mod tests {
         );
         // What the system writes is never meant.
         assert_eq!(
-            help("meta-data", &["spec", "meta"]),
+            help("meta-data", &["spec", "meta", "status"]),
             "only `spec` is known here"
+        );
+        assert_eq!(
+            help("stauts", &["port", "status"]),
+            "did you mean `status`?"
         );
     }
 }

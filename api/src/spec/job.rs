@@ -119,7 +119,12 @@ impl FromStr for Schedule {
                 text: text.into(),
                 cron,
             }),
-            Err(why) => Err(error(why.to_string().to_lowercase())),
+            Err(why) => {
+                let why = why.to_string().to_lowercase();
+                // In front of the colon it only says which kind of error it is.
+                let why = why.split_once(": ").map_or(why.as_str(), |(_, why)| why);
+                Err(error(why.trim_end_matches('.').to_owned()))
+            }
         }
     }
 }

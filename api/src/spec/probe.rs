@@ -6,10 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::scalar::ScalarText;
-use crate::{
-    duration::Span,
-    ids::{NameError, PortName},
-};
+use crate::{duration::Span, ids::PortName};
 
 /// The probes of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -205,13 +202,25 @@ pub enum PortRef {
     Name(PortName),
 }
 
+/// A string is neither the number of a port nor a name for one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a port: write a number from 1 to 65535, or a name from `ports`")]
+pub struct PortRefError(String);
+
 impl FromStr for PortRef {
-    type Err = NameError;
-    fn from_str(s: &str) -> Result<Self, NameError> {
-        match s.parse() {
-            Ok(number) => Ok(Self::Number(number)),
-            Err(_) => s.parse().map(Self::Name),
+    type Err = PortRefError;
+    fn from_str(s: &str) -> Result<Self, PortRefError> {
+        let error = || PortRefError(s.chars().take(80).collect());
+        // A number that is too high is not meant as a name, though it could be one.
+        if s.bytes().all(|b| b.is_ascii_digit()) {
+            let number: u16 = s.parse().map_err(|_| error())?;
+            return if number > 0 {
+                Ok(Self::Number(number))
+            } else {
+                Err(error())
+            };
         }
+        s.parse().map(Self::Name).map_err(|_| error())
     }
 }
 
@@ -236,12 +245,7 @@ impl Serialize for PortRef {
 impl<'de> Deserialize<'de> for PortRef {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let ScalarText(text) = ScalarText::deserialize(d)?;
-        text.parse().map_err(|_| {
-            de::Error::custom(format!(
-                "`{}` is not a port: write its number or its name in `ports`",
-                text.chars().take(80).collect::<String>()
-            ))
-        })
+        text.parse().map_err(de::Error::custom)
     }
 }
 

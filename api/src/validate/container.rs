@@ -51,7 +51,7 @@ pub(super) fn check_init(container: &ContainerSpec, at: &str, errors: &mut Error
     for (field, _) in misplaced.into_iter().filter(|(_, present)| *present) {
         errors.push(
             format!("{at}.{field}"),
-            "not of an init container, which runs to its end before the others start",
+            "an init container cannot have this: it runs to its end before the others start",
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{ENTRIES_MAX, Errors, RESERVED_LABEL_PREFIX, container};
+use super::{ENTRIES_MAX, Errors, NO_IMAGE, RESERVED_LABEL_PREFIX, container};
 use crate::{
     duration::Span,
     ids::{ContainerName, VolumeName},
@@ -46,10 +46,7 @@ fn containers(instance: &InstanceSpec<'_>, errors: &mut Errors) {
                 container::check(&only, "spec", errors);
                 container::ports([("spec".to_owned(), &only)], errors);
             }
-            None => errors.push(
-                "spec.image",
-                "there is no image: name the one to run, or list several `containers`",
-            ),
+            None => errors.push("spec.image", NO_IMAGE),
         }
     } else {
         for field in instance.shorthand.present() {
@@ -126,7 +123,7 @@ fn volumes(instance: &InstanceSpec<'_>, errors: &mut Errors) {
             );
         }
         if volume.scratch.is_none() {
-            errors.push(path, "has no type: write `scratch: {}`");
+            errors.push(path, "must have a type: write `scratch: {}`");
         }
     }
     let only = instance.shorthand.container();

@@ -33,9 +33,8 @@ pub(super) fn check(container: &ContainerSpec, at: &str, errors: &mut Errors) {
         pre_stop.http.is_some(),
         pre_stop.sleep.is_some(),
     ];
-    if named.into_iter().filter(|named| *named).count() != 1 {
-        errors.push(at.as_str(), "has exactly one of `exec`, `http` and `sleep`");
-    }
+    let count = named.into_iter().filter(|named| *named).count();
+    exactly_one(count, "`exec`, `http` and `sleep`", &at, errors);
     if let Some(exec) = &pre_stop.exec {
         command(exec, &format!("{at}.exec"), errors);
     }
@@ -48,9 +47,8 @@ pub(super) fn check(container: &ContainerSpec, at: &str, errors: &mut Errors) {
 }
 
 fn one_probe(container: &ContainerSpec, probe: &Probe, at: &str, errors: &mut Errors) {
-    if probe.checks().count() != 1 {
-        errors.push(at, "has exactly one of `http`, `tcp`, `exec` and `grpc`");
-    }
+    let count = probe.checks().count();
+    exactly_one(count, "`http`, `tcp`, `exec` and `grpc`", at, errors);
     for check in probe.checks() {
         match check {
             Check::Http(http) => request(container, http, &format!("{at}.http"), errors),
@@ -78,6 +76,14 @@ fn one_probe(container: &ContainerSpec, probe: &Probe, at: &str, errors: &mut Er
     }
 }
 
+fn exactly_one(count: usize, of: &str, at: &str, errors: &mut Errors) {
+    match count {
+        0 => errors.push(at, format!("must have exactly one of {of}, and has none")),
+        1 => {}
+        more => errors.push(at, format!("must have exactly one of {of}, and has {more}")),
+    }
+}
+
 fn command(exec: &ExecCheck, at: &str, errors: &mut Errors) {
     let path = format!("{at}.command");
     errors.entries(&path, exec.command.len());
@@ -95,7 +101,7 @@ fn request(container: &ContainerSpec, http: &HttpCheck, at: &str, errors: &mut E
     if !http.path.starts_with('/') || !http.path.chars().all(fit) {
         errors.push(
             format!("{at}.path"),
-            "begins with `/`, and what is no visible ASCII character is percent-encoded",
+            "must begin with `/`, with all but visible ASCII characters percent-encoded",
         );
     }
     errors.entries(&format!("{at}.headers"), http.headers.len());
@@ -105,7 +111,7 @@ fn request(container: &ContainerSpec, http: &HttpCheck, at: &str, errors: &mut E
         if !well_formed || value.0.chars().any(char::is_control) {
             errors.push(
                 format!("{at}.headers.{name}"),
-                "is not a header of HTTP: a name of letters, digits and `-`, and a value in one line",
+                "is not a header of HTTP: its name has letters, digits and `-`, its value is one line",
             );
         }
     }
