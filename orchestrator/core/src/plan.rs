@@ -10,23 +10,28 @@ use jiff::{SignedDuration, Timestamp};
 use windlass_api::{
     apply::{Action, PlannedStep},
     event::{Severity, Subject},
-    ids::{InstanceId, NodeName, Slot, WorkloadKey},
+    ids::{InstanceId, NodeName, WorkloadKey},
     resource::Goal,
-    status::{InstanceStatus, Phase},
+    spec::Kind,
+    status::Phase,
 };
 
 use crate::{
     cluster::Cluster,
     record::{Change, InstanceRecord, RevisionKey, WorkloadRecord},
-    scheduler::{Group, Scheduler},
     transaction::Transaction,
 };
 
-mod slots;
+mod daemon;
+mod job;
+mod moves;
+mod placement;
+mod schedule;
+mod service;
 #[cfg(test)]
 mod tests;
 
-use slots::Move;
+use moves::{Move, Moves, Place, live};
 
 /// How long an instance must run before it counts as available, and its predecessor is stopped:
 /// long enough to see a container that exits at once, short enough to wait for.
@@ -55,7 +60,7 @@ pub struct Report {
 
 /// Plans, and makes the resulting changes in `txn`.
 pub fn plan(txn: &mut Transaction, scope: &Scope) -> Report {
-    let keys = match scope {
+    let mut keys = match scope {
         Scope::All => txn.cluster().workload_keys(),
         Scope::Workloads(keys) => keys.clone(),
     };
@@ -63,42 +68,47 @@ pub fn plan(txn: &mut Transaction, scope: &Scope) -> Report {
         txn,
         report: Report::default(),
         touched: BTreeSet::new(),
+        wanted: BTreeMap::new(),
+        wakes: BTreeMap::new(),
     };
-    let mut wanted = Vec::new();
-    for key in keys {
-        let (moves, wake) = slots::compare(pass.txn.cluster(), &key, pass.txn.now());
-        pass.report.wake = [pass.report.wake, wake].into_iter().flatten().min();
-        for step in moves {
-            match step {
-                Move::Stop { id, why } => pass.stop(&id, why),
-                Move::Run { id } => pass.run(&id),
-                Move::Place(place) => wanted.push((key.clone(), place)),
-            }
-        }
-        pass.forget_revisions(&key);
+    // What changes a workload can mean something for itself and for others; so all of them are
+    // looked at again, until nothing changes. Only then nodes are looked for, all at once.
+    while let Some(key) = keys.pop_first() {
+        keys.extend(pass.look_at(&key));
     }
-    pass.place_all(wanted);
+    pass.place_all();
     for node in std::mem::take(&mut pass.touched) {
         pass.txn.bump_generation(&node);
     }
+    pass.report.wake = pass.wakes.into_values().min();
     pass.report
 }
 
-/// An instance that needs a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
-    slot: Slot,
-    /// The record that waits for a node; `None` if there is none yet.
-    waiting: Option<InstanceId>,
-    /// The running instance that this one is to replace.
-    predecessor: Option<InstanceId>,
-    why: String,
+/// Brings what is written down about a workload up to date with what its instances do: what has
+/// to outlive a restart of the server.
+fn advance(txn: &mut Transaction, workload: &WorkloadRecord) {
+    match workload.manifest.kind {
+        Kind::Service | Kind::Daemon => {}
+        Kind::Job => job::advance(txn, workload),
+        Kind::CronJob => schedule::advance(txn, workload),
+    }
 }
 
-/// What was found for an instance.
-enum Found {
-    Node(NodeName, Goal),
-    Nothing(String),
+/// What is to be done for a workload.
+fn moves(cluster: &Cluster, key: &WorkloadKey, now: Timestamp) -> Moves {
+    let Some(workload) = cluster.workloads.get(key) else {
+        let mut moves = Moves::default();
+        for instance in live(cluster, key) {
+            moves.stop(instance, "the workload was deleted");
+        }
+        return moves;
+    };
+    match workload.manifest.kind {
+        Kind::Service => service::moves(cluster, workload, now),
+        Kind::Daemon => daemon::moves(cluster, workload, now),
+        Kind::Job => job::moves(cluster, workload, now),
+        Kind::CronJob => schedule::moves(cluster, workload, now),
+    }
 }
 
 struct Pass<'a> {
@@ -106,9 +116,38 @@ struct Pass<'a> {
     report: Report,
     /// The nodes whose assignment changes.
     touched: BTreeSet<NodeName>,
+    /// What needs a node.
+    wanted: BTreeMap<WorkloadKey, Vec<Place>>,
+    /// When to look at which workload again.
+    wakes: BTreeMap<WorkloadKey, Timestamp>,
 }
 
 impl Pass<'_> {
+    /// Looks at a workload, and does what needs no node. Returns what has to be looked at because
+    /// of that.
+    fn look_at(&mut self, key: &WorkloadKey) -> BTreeSet<WorkloadKey> {
+        let before = self.txn.changes().len();
+        if let Some(workload) = self.txn.cluster().workloads.get(key).cloned() {
+            advance(self.txn, &workload);
+        }
+        let moves = moves(self.txn.cluster(), key, self.txn.now());
+        let mut places = Vec::new();
+        for step in moves.list {
+            match step {
+                Move::Stop { id, why } => self.stop(&id, why),
+                Move::Run { id } => self.run(&id),
+                Move::Place(place) => places.push(place),
+            }
+        }
+        self.wanted.insert(key.clone(), places);
+        match moves.wake {
+            Some(wake) => self.wakes.insert(key.clone(), wake),
+            None => self.wakes.remove(key),
+        };
+        self.forget_revisions(key);
+        related(self.txn, before)
+    }
+
     fn stop(&mut self, id: &InstanceId, why: String) {
         let Some(instance) = self.txn.cluster().instances.get(id).cloned() else {
             return;
@@ -182,186 +221,32 @@ impl Pass<'_> {
             self.txn.put(Change::Revision(revision, None));
         }
     }
+}
 
-    fn place_all(&mut self, wanted: Vec<(WorkloadKey, Place)>) {
-        let mut groups: BTreeMap<WorkloadKey, Vec<Place>> = BTreeMap::new();
-        for (key, place) in wanted {
-            groups.entry(key).or_default().push(place);
-        }
-        let left = self.place_groups(groups, |pass, scheduler, group, places| {
-            pass.place_group(scheduler, group, places)
-        });
-        // Why something fits nowhere is said once everything has its place, so that it is said
-        // of what is so in the end, and a second pass says the same.
-        self.place_groups(left, |pass, scheduler, group, places| {
-            let placed = scheduler.place(group, places.len());
-            let reason = placed.unplaced.map(|e| e.to_string()).unwrap_or_default();
-            let mut nodes = placed.nodes.into_iter();
-            for place in places {
-                let found = match nodes.next() {
-                    Some(node) => Found::Node(node, Goal::Run),
-                    None => Found::Nothing(reason.clone()),
-                };
-                pass.settle(group.workload, place, found);
+/// What the changes of `txn` from the `from`th on can mean something for.
+fn related(txn: &Transaction, from: usize) -> BTreeSet<WorkloadKey> {
+    let mut keys = BTreeSet::new();
+    for change in &txn.changes()[from..] {
+        match change {
+            Change::Workload(key, record) => {
+                keys.insert(key.clone());
+                let owner = record.as_ref().and_then(|r| r.meta.owner.clone());
+                keys.extend(owner.map(|name| WorkloadKey::new(key.namespace.clone(), name)));
             }
-            Vec::new()
-        });
-    }
-
-    /// Lets `place` find nodes for each workload's instances on the state as it is now. Returns
-    /// those that it gives back.
-    fn place_groups(
-        &mut self,
-        groups: BTreeMap<WorkloadKey, Vec<Place>>,
-        place: impl Fn(&mut Self, &mut Scheduler, &Group<'_>, Vec<Place>) -> Vec<Place>,
-    ) -> BTreeMap<WorkloadKey, Vec<Place>> {
-        let mut left = BTreeMap::new();
-        if groups.is_empty() {
-            return left;
-        }
-        let mut scheduler = Scheduler::new(self.txn.cluster(), self.txn.now());
-        for (key, places) in groups {
-            let Some(workload) = self.txn.cluster().workloads.get(&key).cloned() else {
-                continue;
-            };
-            let revision = RevisionKey {
-                workload: key.clone(),
-                number: workload.revision,
-            };
-            let Some(revision) = self.txn.cluster().revisions.get(&revision).cloned() else {
-                continue;
-            };
-            let group = Group {
-                workload: &key,
-                placement: workload.manifest.spec.instance().placement,
-                template: &revision.template,
-            };
-            let unplaced = place(self, &mut scheduler, &group, places);
-            if !unplaced.is_empty() {
-                left.insert(key, unplaced);
+            Change::Instance(id, _) => {
+                let instance = txn.cluster().instances.get(id);
+                keys.extend(instance.map(|i| i.workload.clone()));
             }
-        }
-        left
-    }
-
-    /// Finds nodes for the instances of one workload: for those of empty slots all at once, then
-    /// for each that replaces a running one, next to it or, failing that, in its stead. Returns
-    /// those that fit nowhere.
-    fn place_group(
-        &mut self,
-        scheduler: &mut Scheduler,
-        group: &Group<'_>,
-        places: Vec<Place>,
-    ) -> Vec<Place> {
-        let (free, replacing): (Vec<_>, Vec<_>) = places
-            .into_iter()
-            .partition(|place| place.predecessor.is_none());
-        let mut left = Vec::new();
-        let mut nodes = scheduler.place(group, free.len()).nodes.into_iter();
-        for place in free {
-            match nodes.next() {
-                Some(node) => self.settle(group.workload, place, Found::Node(node, Goal::Run)),
-                None => left.push(place),
-            }
-        }
-        for place in replacing {
-            match self.find_beside(scheduler, group, &place) {
-                Some((node, goal)) => {
-                    self.settle(group.workload, place, Found::Node(node, goal));
-                }
-                None => left.push(place),
-            }
-        }
-        left
-    }
-
-    fn find_beside(
-        &self,
-        scheduler: &mut Scheduler,
-        group: &Group<'_>,
-        place: &Place,
-    ) -> Option<(NodeName, Goal)> {
-        if let Some(node) = scheduler.place(group, 1).nodes.pop() {
-            return Some((node, Goal::Run));
-        }
-        let predecessor = self
-            .txn
-            .cluster()
-            .instances
-            .get(place.predecessor.as_ref()?)?;
-        let node = scheduler.place_instead_of(group, predecessor)?;
-        Some((node, Goal::Prepare))
-    }
-
-    /// Writes down what was found for an instance, unless that is known already.
-    fn settle(&mut self, key: &WorkloadKey, place: Place, found: Found) {
-        let Some(workload) = self.txn.cluster().workloads.get(key).cloned() else {
-            return;
-        };
-        let now = self.txn.now();
-        let waiting = place
-            .waiting
-            .as_ref()
-            .and_then(|id| self.txn.cluster().instances.get(id));
-        let mut instance = match waiting {
-            Some(instance) => InstanceRecord::clone(instance),
-            None => self.new_instance(&workload, place.slot),
-        };
-        let subject = Subject::instance(&instance.workload, &instance.id);
-        match found {
-            Found::Node(node, goal) => {
-                let message = match goal {
-                    Goal::Prepare => format!("on {node}, once its predecessor has made room"),
-                    Goal::Run | Goal::Stop => format!("on {node}: {}", place.why),
-                };
-                self.txn
-                    .event(subject, Severity::Normal, "Placed", message.clone());
-                instance.node = Some(node.clone());
-                instance.goal = goal;
-                instance.status.phase = Phase::Assigned;
-                instance.phase_since = now;
-                self.touched.insert(node);
-                let action = if goal == Goal::Run {
-                    Action::Start
-                } else {
-                    Action::Prepare
-                };
-                self.step(action, &instance, message);
-            }
-            Found::Nothing(reason) => {
-                let phase = Phase::Pending {
-                    reason: reason.clone(),
-                };
-                if place.waiting.is_some() && instance.status.phase == phase {
-                    return;
-                }
-                self.txn
-                    .event(subject, Severity::Warning, "NotPlaced", reason.clone());
-                instance.status.phase = phase;
-                self.step(Action::Wait, &instance, reason);
-            }
-        }
-        self.txn.put_instance(instance);
-    }
-
-    fn new_instance(&mut self, workload: &WorkloadRecord, slot: Slot) -> InstanceRecord {
-        let now = self.txn.now();
-        InstanceRecord {
-            id: self.txn.next_instance_id(&workload.manifest.name, slot),
-            workload: workload.manifest.key(),
-            slot,
-            revision: workload.revision,
-            node: None,
-            goal: Goal::Run,
-            stop_generation: None,
-            created_at: now,
-            phase_since: now,
-            status: InstanceStatus::new(Phase::Pending {
-                reason: String::new(),
-            }),
-            version: self.txn.version(),
+            Change::Cluster(_)
+            | Change::Revision(..)
+            | Change::Node(..)
+            | Change::Assignment(..)
+            | Change::Images(..)
+            | Change::Event(..)
+            | Change::Idempotency(..) => {}
         }
     }
+    keys
 }
 
 /// The revisions of a workload, the oldest first.

@@ -179,10 +179,7 @@ fn a_workload_made_again_goes_on_counting_revisions_while_instances_are_left() {
         .instances
         .values()
         .map(|i| {
-            txn.cluster()
-                .template_of(i)
-                .unwrap()
-                .container
+            txn.cluster().template_of(i).unwrap().containers[0]
                 .image
                 .to_string()
         })

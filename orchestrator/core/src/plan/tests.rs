@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 use windlass_api::{
     apply::Action,
-    ids::{AgentId, ClusterId, Generation, NodeName, Uid, WorkloadKey},
+    ids::{AgentId, ClusterId, Generation, NodeName, Slot, Uid, WorkloadKey},
     quantity::{CpuMillis, MemoryBytes},
     resource::{Capacity, Goal, Manifest, NodeInfo},
     status::{InstanceStatus, Phase},

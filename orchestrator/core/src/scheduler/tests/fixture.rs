@@ -8,7 +8,7 @@ use windlass_api::{
     ids::{AgentId, ClusterId, InstanceId, NodeName, RevisionNumber, Slot, Version, WorkloadKey},
     quantity::{CpuMillis, MemoryBytes},
     resource::{Capacity, Goal, Manifest, NodeInfo, Scheduling},
-    spec::{Placement, ServiceSpec, WorkloadSpec},
+    spec::Placement,
     status::{Exit, InstanceStatus, NodeState, Phase},
     template::InstanceTemplate,
 };
@@ -41,10 +41,9 @@ impl Service {
         let head = format!(r#"{{"kind": "Service", "name": "{name}", "spec": {{"image": "app:1""#);
         let comma = if spec.is_empty() { "" } else { ", " };
         let manifest: Manifest = serde_json::from_str(&format!("{head}{comma}{spec}}}}}")).unwrap();
-        let WorkloadSpec::Service(ServiceSpec { placement, .. }) = &manifest.spec;
         Self {
             key: manifest.key(),
-            placement: placement.clone(),
+            placement: manifest.spec.instance().placement.clone(),
             template: Arc::new(manifest.spec.template(0)),
         }
     }

@@ -200,13 +200,7 @@ impl Usage {
         let sum = self.needs.entry(node.clone()).or_default();
         sum.cpu.0 += wanted.cpu.0;
         sum.memory.0 += wanted.memory.0;
-        for port in service
-            .template
-            .container
-            .ports
-            .iter()
-            .filter_map(|port| port.host)
-        {
+        for port in service.template.ports().filter_map(|port| port.host) {
             *self
                 .ports
                 .entry((record.info.engine_id.clone(), port))
@@ -259,9 +253,7 @@ impl Usage {
             && enough(wanted.memory.0, used.memory.0, node.capacity.memory.0)
             && service
                 .template
-                .container
-                .ports
-                .iter()
+                .ports()
                 .filter_map(|port| port.host)
                 .all(free)
             && placement.max_per_node.is_none_or(|max| instances < max)

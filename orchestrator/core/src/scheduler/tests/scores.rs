@@ -116,7 +116,7 @@ fn an_image_without_a_tag_is_the_latest() {
     let images = Arc::new(vec!["nginx:latest".to_owned()]);
     cluster.apply(&Change::Images("b".parse().unwrap(), Some(images)));
     let mut web = Service::new("web", "");
-    Arc::make_mut(&mut web.template).container.image = "nginx".parse().unwrap();
+    Arc::make_mut(&mut web.template).containers[0].image = "nginx".parse().unwrap();
     assert_eq!(chosen(&cluster, &web, 1), ["b"]);
 }
 

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use windlass_api::{
-    ids::{InstanceId, Slot, WorkloadKey},
+    ids::{RevisionNumber, Slot},
     resource::Goal,
     status::Phase,
 };
 
-use super::{MIN_READY, Place};
+use super::{
+    MIN_READY,
+    moves::{Move, Moves, Place, Spot, live},
+};
 use crate::{
     cluster::Cluster,
     record::{InstanceRecord, WorkloadRecord},
@@ -18,48 +21,17 @@ use crate::{
 /// How many slots are brought to a new revision at the same time.
 const UPDATES_AT_ONCE: usize = 1;
 
-/// Something to do for a slot.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Move {
-    /// An instance is no longer wanted.
-    Stop { id: InstanceId, why: String },
-    /// A prepared instance can run: what it waited for is gone.
-    Run { id: InstanceId },
-    /// An instance is needed, or waits for a node.
-    Place(Place),
-}
-
-/// What is to be done for a workload, and when to look again if nothing happens.
-pub(super) fn compare(
-    cluster: &Cluster,
-    key: &WorkloadKey,
-    now: Timestamp,
-) -> (Vec<Move>, Option<Timestamp>) {
+/// What is to be done for a service.
+pub(super) fn moves(cluster: &Cluster, workload: &WorkloadRecord, now: Timestamp) -> Moves {
     let mut comparison = Comparison {
         cluster,
+        revision: workload.revision,
         now,
-        moves: Vec::new(),
-        wake: None,
+        moves: Moves::default(),
         updates_left: UPDATES_AT_ONCE,
     };
-    match cluster.workloads.get(key) {
-        Some(workload) => comparison.workload(workload),
-        None => {
-            for instance in live(cluster, key) {
-                comparison.stop(instance, "the workload was deleted");
-            }
-        }
-    }
-    (comparison.moves, comparison.wake)
-}
-
-/// The instances of a workload that are not to stop already.
-fn live<'a>(cluster: &'a Cluster, key: &WorkloadKey) -> Vec<&'a InstanceRecord> {
-    cluster
-        .instances_of(key)
-        .map(|i| &**i)
-        .filter(|i| i.goal != Goal::Stop)
-        .collect()
+    comparison.workload(workload);
+    comparison.moves
 }
 
 /// What a slot holds. At most one instance of each kind is worth keeping.
@@ -75,9 +47,9 @@ struct Held<'a> {
 
 struct Comparison<'a> {
     cluster: &'a Cluster,
+    revision: RevisionNumber,
     now: Timestamp,
-    moves: Vec<Move>,
-    wake: Option<Timestamp>,
+    moves: Moves,
     updates_left: usize,
 }
 
@@ -169,7 +141,7 @@ impl<'a> Comparison<'a> {
                 .phase_since
                 .saturating_add(MIN_READY)
                 .unwrap_or(self.now);
-            self.wake = [self.wake, Some(available_at)].into_iter().flatten().min();
+            self.moves.wake_at(available_at);
         }
     }
 
@@ -177,7 +149,7 @@ impl<'a> Comparison<'a> {
         if new.node.is_none() {
             self.place(slot, Some(new), None, format!("slot {slot} is empty"));
         } else if new.goal == Goal::Prepare && !self.is_blocked(new) {
-            self.moves.push(Move::Run { id: new.id.clone() });
+            self.moves.list.push(Move::Run { id: new.id.clone() });
         }
         if new.status.phase.is_running() {
             for instance in unseen {
@@ -232,10 +204,7 @@ impl<'a> Comparison<'a> {
     }
 
     fn stop(&mut self, instance: &InstanceRecord, why: &str) {
-        self.moves.push(Move::Stop {
-            id: instance.id.clone(),
-            why: why.to_owned(),
-        });
+        self.moves.stop(instance, why);
     }
 
     fn place(
@@ -245,10 +214,12 @@ impl<'a> Comparison<'a> {
         predecessor: Option<&InstanceRecord>,
         why: String,
     ) {
-        self.moves.push(Move::Place(Place {
+        let beside = predecessor.map(|i| Spot::BesideOrInstead(i.id.clone()));
+        self.moves.list.push(Move::Place(Place {
             slot,
+            revision: self.revision,
             waiting: waiting.map(|i| i.id.clone()),
-            predecessor: predecessor.map(|i| i.id.clone()),
+            spot: beside.unwrap_or(Spot::Free),
             why,
         }));
     }
