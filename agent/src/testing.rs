@@ -1,6 +1,6 @@
 //! Values that tests of several modules need.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
 use tokio::{io::DuplexStream, sync::mpsc};
@@ -47,13 +47,15 @@ pub(crate) fn instance(id: &str) -> AssignedInstance {
         revision: RevisionNumber(1),
         goal: Goal::Run,
         template: Arc::new(template()),
+        images: BTreeMap::new(),
     }
 }
 
 /// Runs `web:1`, with every setting at its default.
 pub(crate) fn template() -> InstanceTemplate {
     let template = json!({
-        "container": { "image": "web:1" }, "restart": "Always", "stopGracePeriod": "10s",
+        "kind": "Service", "containers": [{ "name": "main", "image": "web:1" }],
+        "restart": "Always", "stopGracePeriod": "10s",
     });
     serde_json::from_value(template).unwrap()
 }

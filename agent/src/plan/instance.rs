@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use windlass_api::{
-    ids::InstanceId,
+    ids::{ContainerName, InstanceId},
     resource::Goal,
     spec::{PullPolicy, RestartPolicy},
-    status::{Exit, InstanceStatus, Phase, Readiness},
+    status::{ContainerPhase, ContainerStatus, Exit, InstanceStatus, Phase, Readiness},
     wire::{AssignedInstance, Assignment},
 };
 
@@ -210,12 +210,40 @@ impl Instance<'_> {
         });
         InstanceStatus {
             phase,
-            readiness: Readiness::default(),
+            readiness: kept.map_or_else(Readiness::default, |c| self.container_status(c).readiness),
             restarts: self.history.restarts(),
             last_exit: seen_exit.or(self.history.last_exit()).cloned(),
             last_log: Vec::new(),
             address: kept.and_then(|c| c.address),
-            containers: Vec::new(),
+            containers: kept.into_iter().map(|c| self.container_status(c)).collect(),
+        }
+    }
+
+    fn container_status(&self, container: &Container) -> ContainerStatus {
+        let (state, readiness) = match &container.state {
+            ContainerState::Created => (
+                ContainerPhase::Waiting { reason: None },
+                Readiness::default(),
+            ),
+            ContainerState::Running { started_at } => (
+                ContainerPhase::Running {
+                    started_at: *started_at,
+                },
+                Readiness::Ready,
+            ),
+            ContainerState::Exited { .. } | ContainerState::Removing => {
+                (ContainerPhase::Exited, Readiness::default())
+            }
+        };
+        ContainerStatus {
+            name: ContainerName::only(),
+            state,
+            readiness,
+            restarts: self.history.restarts(),
+            last_exit: self.history.last_exit().cloned(),
+            id: Some(container.id.0.clone()),
+            image_id: Some(container.image_id.clone()),
+            image_digest: None,
         }
     }
 }

@@ -137,7 +137,7 @@ fn restarting(text: &str, policy: RestartPolicy) -> AssignedInstance {
 }
 
 fn pulling(text: &str, policy: PullPolicy) -> AssignedInstance {
-    with_template(text, |t| t.container.image_pull_policy = policy)
+    with_template(text, |t| t.containers[0].image_pull_policy = policy)
 }
 
 fn prepared(text: &str) -> AssignedInstance {
@@ -191,7 +191,7 @@ fn what_runs_is_left_alone() {
     assert_eq!((plan.steps.len(), plan.wake_at), (0, None));
     let status = &plan.statuses[&id("web-0-1")];
     assert_eq!(status.phase, Phase::Running { started_at: NOW });
-    assert_eq!(status.container_id.as_deref(), Some("c1"));
+    assert_eq!(status.containers[0].id.as_deref(), Some("c1"));
 }
 
 #[test]

@@ -313,7 +313,7 @@ async fn a_pull_that_nobody_waits_for_any_more_is_cut_off() {
     let all = ["web:2", "web:3", "web:4"].map(|image| {
         rig.fake.add_remote_image(image);
         let mut template = template();
-        template.container.image = image.parse().unwrap();
+        template.containers[0].image = image.parse().unwrap();
         AssignedInstance {
             template: Arc::new(template),
             ..instance(&image.replace(':', "-"))
@@ -405,7 +405,7 @@ async fn always_pulls_before_every_new_container_and_no_restart() {
     let rig = Rig::new();
     rig.fake.add_remote_image("web:1");
     let mut template = template();
-    template.container.image_pull_policy = PullPolicy::Always;
+    template.containers[0].image_pull_policy = PullPolicy::Always;
     let always = AssignedInstance {
         template: Arc::new(template),
         ..instance("web-0-1")

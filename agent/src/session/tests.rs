@@ -445,6 +445,7 @@ async fn streams_are_passed_on_and_too_many_refused() {
         stream: Uuid::from_u128(n),
         request: StreamRequest::Logs {
             instance: id("web-0-1"),
+            container: None,
             options: Default::default(),
         },
     };

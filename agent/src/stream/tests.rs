@@ -1,5 +1,8 @@
 use tokio::{io::DuplexStream, task::JoinHandle};
-use windlass_api::status::{InstanceStatus, Phase};
+use windlass_api::{
+    ids::ContainerName,
+    status::{ContainerPhase, ContainerStatus, InstanceStatus, Phase, Readiness},
+};
 
 use super::*;
 use crate::{
@@ -24,10 +27,20 @@ impl Rig {
     fn new() -> Self {
         let fake = Fake::default();
         let container = fake.run(&owner(), &instance("web-0-1"));
-        let mut status = InstanceStatus::new(Phase::Running {
-            started_at: fake.now(),
-        });
-        status.container_id = Some(container.0);
+        let started_at = fake.now();
+        let status = InstanceStatus {
+            containers: vec![ContainerStatus {
+                name: ContainerName::only(),
+                state: ContainerPhase::Running { started_at },
+                readiness: Readiness::Ready,
+                restarts: 0,
+                last_exit: None,
+                id: Some(container.0),
+                image_id: None,
+                image_digest: None,
+            }],
+            ..InstanceStatus::new(Phase::Running { started_at })
+        };
         let board = Arc::new(Board::new(None, None, Histories::new()));
         let pulling = InstanceStatus::new(Phase::Pulling);
         board.snapshot.send_replace(Some(Arc::new(Snapshot {

@@ -82,12 +82,15 @@ impl Fixture {
 
     /// An instance whose container has these fields.
     pub(crate) fn instance_with(&self, id: &str, container: Value) -> AssignedInstance {
-        let mut fields = json!({ "image": IMAGE, "imagePullPolicy": "Never" });
+        let mut fields = json!({ "name": "main", "image": IMAGE, "imagePullPolicy": "Never" });
         let fields = fields.as_object_mut().unwrap();
         fields.extend(container.as_object().unwrap().clone());
         serde_json::from_value(json!({
             "id": id, "workload": "shop/web", "slot": 0, "revision": 3, "goal": "Run",
-            "template": { "container": fields, "restart": "Always", "stopGracePeriod": "1s" },
+            "template": {
+                "kind": "Service", "containers": [fields], "labels": { "team": "a" },
+                "restart": "Always", "stopGracePeriod": "1s",
+            },
         }))
         .unwrap()
     }

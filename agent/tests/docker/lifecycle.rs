@@ -165,7 +165,7 @@ async fn labels_limits_and_hardening_are_really_set() {
     let instance = fixture.instance_with(
         "web-0-1",
         json!({
-            "args": ["run"], "labels": { "team": "a" }, "stopSignal": "SIGTERM",
+            "args": ["run"], "stopSignal": "SIGTERM",
             // More cores than the machine has: a limit, not a demand.
             "resources": {
                 "cpu": "250m", "memory": "1Mi", "limits": { "cpu": "64", "memory": "32Mi" },

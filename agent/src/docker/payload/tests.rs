@@ -4,14 +4,22 @@ use windlass_api::ids::ClusterId;
 
 use super::*;
 
-fn made(container: Value) -> ContainerCreateBody {
+fn made(mut container: Value) -> ContainerCreateBody {
+    container["name"] = json!("main");
+    labelled(container, json!({}))
+}
+
+fn labelled(container: Value, labels: Value) -> ContainerCreateBody {
     let owner = Owner {
         cluster: ClusterId(Uuid::nil()),
         node: "n1".parse().unwrap(),
     };
     let instance = serde_json::from_value(json!({
         "id": "web-0-1", "workload": "shop/web", "slot": 0, "revision": 2, "goal": "Run",
-        "template": { "container": container, "restart": "Always", "stopGracePeriod": "1500ms" },
+        "template": {
+            "kind": "Service", "containers": [container], "labels": labels,
+            "restart": "Always", "stopGracePeriod": "1500ms",
+        },
     }));
     payload(&owner, &instance.unwrap(), "windlass.00000000.n1.shop")
 }
@@ -84,10 +92,11 @@ fn what_the_user_wrote_is_handed_on() {
 
 #[test]
 fn labels_of_ours_cannot_be_forged_and_variables_can_be_replaced() {
-    let body = made(json!({
-        "image": "nginx", "labels": { "team": "a", "windlass.node": "forged" },
+    let container = json!({
+        "name": "main", "image": "nginx",
         "env": { "B": 1, "A": "x=y", "WINDLASS_NODE": "mine" },
-    }));
+    });
+    let body = labelled(container, json!({ "team": "a", "windlass.node": "forged" }));
     let labels = body.labels.unwrap();
     assert_eq!(
         (labels[names::NODE].as_str(), labels["team"].as_str()),
