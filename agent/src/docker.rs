@@ -27,8 +27,8 @@ use windlass_api::{
 };
 
 use crate::runtime::{
-    BoxStream, Container, ContainerId, ContainerState, EngineInfo, Error, ErrorKind, Owner, Result,
-    Runtime,
+    BoxStream, Container, ContainerId, ContainerState, EngineInfo, Error, ErrorKind, ExecOutcome,
+    Owner, Result, Runtime,
 };
 use containers::Listed;
 use engine::{CHANGE_WITHIN, Engine, READ_WITHIN};
@@ -40,6 +40,7 @@ mod credentials;
 mod engine;
 mod error;
 mod events;
+mod exec;
 mod inspections;
 mod logs;
 mod names;
@@ -337,6 +338,16 @@ impl Runtime for Docker {
 
     async fn logs(&self, id: &ContainerId, options: &LogOptions) -> Result<BoxStream<Bytes>> {
         logs::read(&self.engine, id, options).await
+    }
+
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        within: Duration,
+    ) -> Result<ExecOutcome> {
+        // Boxed, since every probe holds one.
+        Box::pin(exec::run(&self.engine, id, command, within)).await
     }
 
     async fn events(&self, owner: &Owner) -> Result<BoxStream<ContainerId>> {

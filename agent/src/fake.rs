@@ -28,8 +28,8 @@ use windlass_api::{
 };
 
 use crate::runtime::{
-    BoxStream, Container, ContainerId, ContainerState, EngineInfo, Error, ErrorKind, Owner, Result,
-    Runtime,
+    BoxStream, Container, ContainerId, ContainerState, EngineInfo, Error, ErrorKind, ExecOutcome,
+    ExecOutput, Owner, Result, Runtime,
 };
 
 /// When every fake engine was switched on.
@@ -56,6 +56,7 @@ pub enum Call {
     Remove,
     PruneNetworks,
     Logs,
+    Exec,
     Events,
 }
 
@@ -75,6 +76,8 @@ struct State {
     remote_images: BTreeSet<String>,
     namespaces: BTreeSet<Namespace>,
     logs: BTreeMap<InstanceId, Vec<Bytes>>,
+    execs: BTreeMap<Vec<String>, Exec>,
+    executed: Vec<(ContainerId, Vec<String>)>,
     crashing: BTreeMap<InstanceId, i64>,
     delays: BTreeMap<Call, Duration>,
     failures: BTreeMap<Call, VecDeque<Error>>,
@@ -82,6 +85,14 @@ struct State {
     calls: BTreeMap<Call, usize>,
     events_lost: bool,
     serial: u64,
+}
+
+/// What a command does.
+#[derive(Debug, Clone)]
+struct Exec {
+    takes: Duration,
+    code: i64,
+    output: ExecOutput,
 }
 
 #[derive(Debug, Clone)]
@@ -202,6 +213,26 @@ impl Fake {
     /// Sets the output of an instance's containers.
     pub fn set_logs(&self, instance: &InstanceId, chunks: Vec<Bytes>) {
         self.state().logs.insert(instance.clone(), chunks);
+    }
+
+    /// Makes a command take that long, write that and end so. One that nothing is said of ends at
+    /// once with 0.
+    pub fn set_exec(&self, command: &[&str], takes: Duration, code: i64, output: &str) {
+        let command = command.iter().map(|&word| word.to_owned()).collect();
+        let mut kept = ExecOutput::default();
+        kept.push(output.as_bytes());
+        let exec = Exec {
+            takes,
+            code,
+            output: kept,
+        };
+        self.state().execs.insert(command, exec);
+    }
+
+    /// The commands that were run, in their order.
+    #[must_use]
+    pub fn executed(&self) -> Vec<(ContainerId, Vec<String>)> {
+        self.state().executed.clone()
     }
 
     /// All containers, of any owner.
@@ -464,6 +495,41 @@ impl Runtime for Fake {
         let chunks = state.logs.get(&container.instance);
         let chunks = chunks.cloned().unwrap_or_default();
         Ok(stream::iter(chunks.into_iter().map(Ok)).boxed())
+    }
+
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        within: Duration,
+    ) -> Result<ExecOutcome> {
+        self.enter(Call::Exec).await?;
+        let exec = {
+            let mut state = self.state();
+            let container = state.containers.get(id).map(|(_, c)| &c.state);
+            if !matches!(container, Some(ContainerState::Running { .. })) {
+                return Err(error(ErrorKind::Other, "the container does not run"));
+            }
+            state.executed.push((id.clone(), command.to_vec()));
+            state.execs.get(command).cloned()
+        };
+        let Some(exec) = exec else {
+            return Ok(ExecOutcome::Exited {
+                code: 0,
+                output: ExecOutput::default(),
+            });
+        };
+        sleep(exec.takes.min(within)).await;
+        Ok(if exec.takes > within {
+            ExecOutcome::TimedOut {
+                output: ExecOutput::default(),
+            }
+        } else {
+            ExecOutcome::Exited {
+                code: exec.code,
+                output: exec.output,
+            }
+        })
     }
 
     async fn events(&self, owner: &Owner) -> Result<BoxStream<ContainerId>> {

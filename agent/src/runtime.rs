@@ -1,7 +1,7 @@
 //! What the agent needs of a container engine. [`crate::docker`] is the real one; tests have one
 //! in memory.
 
-use std::{collections::BTreeSet, future::Future, net::IpAddr, pin::Pin};
+use std::{collections::BTreeSet, future::Future, net::IpAddr, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -127,6 +127,46 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A stream that a call returns.
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
 
+/// How a command in a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecOutcome {
+    /// It ended.
+    Exited {
+        /// Its exit code.
+        code: i64,
+        /// The end of what it wrote.
+        output: ExecOutput,
+    },
+    /// It did not end within its time. It may go on.
+    TimedOut {
+        /// The end of what it wrote until then.
+        output: ExecOutput,
+    },
+}
+
+/// The end of what a command wrote to standard output and error: at most [`Self::BYTES_MAX`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecOutput(Vec<u8>);
+
+impl ExecOutput {
+    /// How much of it is kept: some lines for people.
+    pub const BYTES_MAX: usize = 1024;
+
+    /// Takes more of it; keeps the end.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let new = &bytes[bytes.len().saturating_sub(Self::BYTES_MAX)..];
+        let surplus = (self.0.len() + new.len()).saturating_sub(Self::BYTES_MAX);
+        self.0.drain(..surplus);
+        self.0.extend_from_slice(new);
+    }
+
+    /// It as text, where what is no text is replaced.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
 /// A container engine. Every call has a time limit of its own; each is idempotent as described.
 pub trait Runtime: Send + Sync + 'static {
     /// What the engine says of itself. Also the check whether it answers.
@@ -178,7 +218,36 @@ pub trait Runtime: Send + Sync + 'static {
         options: &LogOptions,
     ) -> impl Future<Output = Result<BoxStream<Bytes>>> + Send;
 
+    /// Runs a command in a container, and waits for its end for at most `within`.
+    fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        within: Duration,
+    ) -> impl Future<Output = Result<ExecOutcome>> + Send;
+
     /// Tells of containers of `owner` (by engine id) whose state may have changed. The stream ends or fails when
     /// the engine goes away, which says nothing about the containers.
     fn events(&self, owner: &Owner) -> impl Future<Output = Result<BoxStream<ContainerId>>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_output_is_kept() {
+        let mut output = ExecOutput::default();
+        output.push(b"first ");
+        output.push(&[b'x'; ExecOutput::BYTES_MAX - 2]);
+        output.push(b"\xffz");
+        let text = output.text();
+        assert!(
+            text.starts_with('x') && text.ends_with("x\u{fffd}z"),
+            "{text}"
+        );
+        assert_eq!(output.0.len(), ExecOutput::BYTES_MAX);
+        output.push(&[b'y'; 3 * ExecOutput::BYTES_MAX]);
+        assert_eq!(output.text(), "y".repeat(ExecOutput::BYTES_MAX));
+    }
 }

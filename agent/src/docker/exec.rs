@@ -1,0 +1,66 @@
+//! Commands in containers, run to their end.
+
+use std::{sync::Arc, time::Duration};
+
+use bollard::{container::LogOutput, exec::StartExecResults, models::ExecConfig};
+use futures_util::StreamExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::engine::{CHANGE_WITHIN, Engine, READ_WITHIN};
+use crate::runtime::{ContainerId, Error, ErrorKind, ExecOutcome, ExecOutput, Result};
+
+/// Runs a command in a container. The engine cannot end one that takes too long: it goes on until
+/// it ends, or its container does.
+pub(super) async fn run(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    command: &[String],
+    within: Duration,
+) -> Result<ExecOutcome> {
+    let deadline = Instant::now() + within;
+    let mut output = ExecOutput::default();
+    let client = engine.client().await?;
+    let config = ExecConfig {
+        cmd: Some(command.to_vec()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        ..ExecConfig::default()
+    };
+    let create = client.create_exec(&id.0, config);
+    let exec = engine
+        .call("prepare the command", READ_WITHIN, create)
+        .await?
+        .id;
+    let start = client.start_exec(&exec, None);
+    let started = engine
+        .call("start the command", CHANGE_WITHIN, start)
+        .await?;
+    if let StartExecResults::Attached {
+        output: mut stream, ..
+    } = started
+    {
+        loop {
+            match timeout_at(deadline, stream.next()).await {
+                Err(_) => return Ok(ExecOutcome::TimedOut { output }),
+                Ok(None) => break,
+                Ok(Some(Ok(piece))) => output.push(&LogOutput::into_bytes(piece)),
+                Ok(Some(Err(error))) => {
+                    return Err(engine.translate("read the command's output", error));
+                }
+            }
+        }
+    }
+    let inspect = client.inspect_exec(&exec);
+    let ended = engine
+        .call("ask how the command ended", READ_WITHIN, inspect)
+        .await?;
+    match ended.exit_code {
+        Some(code) => Ok(ExecOutcome::Exited { code, output }),
+        // It closed its output and goes on; nothing tells when it ends.
+        None if ended.running == Some(true) => Ok(ExecOutcome::TimedOut { output }),
+        None => Err(Error {
+            kind: ErrorKind::Other,
+            message: "docker does not tell how the command ended".to_owned(),
+        }),
+    }
+}
