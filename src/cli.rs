@@ -10,8 +10,8 @@ use windlass_api::{
 
 use crate::{
     commands::{
-        agent, apply, backup, completion, cordon, delete, describe, dev, events, get, logs, pack,
-        plan, restart, scale, server, version, wait,
+        agent, apply, backup, completion, cordon, delete, describe, dev, events, get, job, logs,
+        pack, plan, restart, rollout, scale, server, version, wait,
     },
     demo,
     error::{EXIT_CODES, ErrorFormat},
@@ -21,7 +21,8 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   windlass dev examples/hello.yaml   try it: server, agent and a workload in one process
-  windlass apply web.yaml            make it so, and wait until it runs
+  windlass apply web.yaml            make it so, and wait until it is ready
+  windlass rollout undo web          go back to what ran before
   windlass get instances -w          see what happens
   windlass logs -f web               read along";
 
@@ -102,6 +103,8 @@ pub(crate) enum Command {
     Logs(logs::Logs),
     Scale(scale::Scale),
     Restart(restart::Restart),
+    Rollout(rollout::Rollout),
+    Job(job::Job),
     Delete(delete::Delete),
     Wait(wait::Wait),
     Events(events::Events),
@@ -133,6 +136,8 @@ impl Command {
             Self::Logs(args) => args.output.into(),
             Self::Scale(args) => args.output.into(),
             Self::Restart(args) => args.output.into(),
+            Self::Rollout(args) => args.output().into(),
+            Self::Job(args) => args.output().into(),
             Self::Delete(args) => args.output.into(),
             Self::Wait(args) => args.output.into(),
             Self::Events(args) => args.options.output.into(),

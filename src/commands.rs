@@ -24,11 +24,13 @@ pub(crate) mod describe;
 pub(crate) mod dev;
 pub(crate) mod events;
 pub(crate) mod get;
+pub(crate) mod job;
 pub(crate) mod logs;
 pub(crate) mod pack;
 pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod restart;
+pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod schema;
 pub(crate) mod server;
@@ -66,6 +68,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { global, command } = cli;
     let done = match command {
         Command::StoreVerify(args) => return Ok(args.run()),
+        Command::Rollout(args) => return with_server(&global, async |to| args.run(&to).await),
+        Command::Job(args) => return with_server(&global, async |to| args.run(&to).await),
         Command::Schema => schema::run(),
         Command::Completion(args) => args.run(),
         Command::Backup(args) => args.run(),
@@ -92,10 +96,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
 }
 
 /// Runs a command that speaks to a server. One thread is enough for that, and starts at once.
-fn with_server(
+fn with_server<T>(
     global: &Global,
-    command: impl AsyncFnOnce(Context) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+    command: impl AsyncFnOnce(Context) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let context = Context::new(global)?;
     block_on(Builder::new_current_thread(), command(context))
 }

@@ -16,7 +16,7 @@ use crate::output::{self, style};
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed or refused
+  1  failed, refused or rolled back
   2  used wrongly
   3  the server cannot be reached
   4  not done in time

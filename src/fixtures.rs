@@ -1,11 +1,11 @@
 //! Objects for tests.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use windlass_api::{
     event::Event,
-    resource::{Instance, Node, Workload},
-    status::{ContainerStatus, InstanceStatus, Phase},
+    resource::{Instance, Node, RolloutStatus, Workload},
+    status::{ContainerStatus, InstanceStatus, Phase, Readiness},
 };
 
 /// 2026-01-01T00:00:00Z: ten minutes after everything here was made.
@@ -29,18 +29,67 @@ pub(crate) fn workload(name: &str, running: u32, wanted: u32) -> Workload {
     .expect("the fixture is well formed")
 }
 
-/// The instance `<workload>-<slot>-<serial>` of the first revision.
+/// A change from the first revision to the second one, in the state that the JSON describes.
+pub(crate) fn rollout(mut state: Value) -> RolloutStatus {
+    let rest = json!({ "from": 1, "to": 2, "order": "startFirst", "startedAt": MADE_AT, "progressedAt": MADE_AT });
+    merge(&mut state, rest);
+    serde_json::from_value(state).expect("the fixture is well formed")
+}
+
+/// A job of five indices, of which two have completed, in the state that the JSON describes.
+pub(crate) fn job(name: &str, mut state: Value) -> Workload {
+    let rest = json!({
+        "active": 1, "succeeded": 2, "failed": 1, "completions": 5, "startedAt": MADE_AT,
+    });
+    merge(&mut state, rest);
+    let settled = state["state"] != "Running";
+    serde_json::from_value(json!({
+        "kind": "Job", "name": name, "namespace": "default",
+        "spec": { "image": "app:1", "completions": 5, "parallelism": 2 },
+        "meta": { "uid": "00000000-0000-0000-0000-000000000003", "version": 3,
+                  "createdAt": MADE_AT, "updatedAt": MADE_AT },
+        "status": { "revision": 1, "wanted": 2, "running": 1, "ready": 1, "updated": 1,
+                    "settled": settled, "job": state },
+    }))
+    .expect("the fixture is well formed")
+}
+
+/// A schedule with a status that the JSON describes.
+pub(crate) fn schedule(name: &str, status: Value) -> Workload {
+    serde_json::from_value(json!({
+        "kind": "CronJob", "name": name, "namespace": "default",
+        "spec": { "image": "app:1", "schedule": "0 3 * * *" },
+        "meta": { "uid": "00000000-0000-0000-0000-000000000004", "version": 3,
+                  "createdAt": MADE_AT, "updatedAt": MADE_AT },
+        "status": { "revision": 1, "wanted": 0, "running": 0, "ready": 0, "updated": 0,
+                    "settled": true, "schedule": status },
+    }))
+    .expect("the fixture is well formed")
+}
+
+fn merge(into: &mut Value, rest: Value) {
+    let (Value::Object(into), Value::Object(rest)) = (into, rest) else {
+        panic!("fixtures are objects");
+    };
+    into.extend(rest);
+}
+
+/// The instance `<workload>-<slot>-<serial>` of the first revision. If it runs, it is ready.
 pub(crate) fn instance(name: &str, phase: Phase) -> Instance {
     let mut parts = name.rsplitn(3, '-');
     let (_, slot, workload) = (parts.next(), parts.next(), parts.next());
     let slot: u32 = slot
         .and_then(|slot| slot.parse().ok())
         .expect("the name has a slot");
+    let mut status = InstanceStatus::new(phase);
+    if status.phase.is_running() {
+        status.readiness = Readiness::Ready;
+    }
     serde_json::from_value(json!({
         "name": name, "namespace": "default", "workload": workload, "slot": slot, "revision": 1,
         "images": ["nginx:1.27"], "node": "edge-1", "goal": "Run", "nodeLost": false, "version": 3,
         "createdAt": MADE_AT, "phaseSince": MADE_AT,
-        "status": serde_json::to_value(InstanceStatus::new(phase)).expect("a status is JSON"),
+        "status": serde_json::to_value(status).expect("a status is JSON"),
     }))
     .expect("the fixture is well formed")
 }

@@ -10,6 +10,7 @@ use crate::error::{ErrorFormat, Failure};
 pub(crate) mod age;
 pub(crate) mod columns;
 pub(crate) mod quantity;
+pub(crate) mod state;
 pub(crate) mod style;
 pub(crate) mod table;
 

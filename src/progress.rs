@@ -18,11 +18,12 @@ use crate::{
 mod display;
 mod follow;
 mod standing;
+mod stop;
 
 pub(crate) use self::{
     display::Display,
     follow::follow,
-    standing::{Standing, Until},
+    standing::{Standing, Until, are_canaries_waiting},
 };
 
 /// How often a live area is drawn again: smooth for the eye, cheap for the terminal.
@@ -78,8 +79,9 @@ impl Scene<'_> {
 /// Waits until all `targets` are as `until` says, at most for `limit`.
 ///
 /// # Errors
-/// With the reasons and the last lines of the logs when time is up; or if the server is away for
-/// too long, or a workload is deleted that was to run.
+/// With the reasons and the last lines of the logs when time is up, or when all that can be
+/// reached is, and something stays behind; or if the server is away for too long, or a workload is
+/// deleted that was to run.
 pub(crate) async fn wait(
     client: &Client,
     targets: &[Target],
@@ -98,6 +100,9 @@ pub(crate) async fn wait(
         let now = scene(&workloads, &instances);
         if all_reached(targets, until, &now)? {
             display.end(&now)?;
+            if let Some(failure) = stop::failure(client, targets, until, &now).await {
+                return Err(failure);
+            }
             return Ok(targets
                 .iter()
                 .filter_map(|t| now.workload(t))
@@ -148,7 +153,7 @@ fn all_reached(targets: &[Target], until: Until, scene: &Scene<'_>) -> Result<bo
     let mut all = true;
     for target in targets {
         match standing::of(target, until, scene) {
-            Standing::Reached => {}
+            Standing::Reached | Standing::Stopped => {}
             Standing::Underway => all = false,
             Standing::Gone => {
                 return Err(Failure::new(
@@ -171,7 +176,7 @@ async fn out_of_time(
 ) -> Failure {
     let late: Vec<&Target> = targets
         .iter()
-        .filter(|target| standing::of(target, until, scene) != Standing::Reached)
+        .filter(|target| standing::of(target, until, scene) == Standing::Underway)
         .collect();
     let names: Vec<String> = late.iter().map(|target| target.key.to_string()).collect();
     let mut notes = Vec::new();

@@ -1,9 +1,10 @@
-//! Why an instance does not run, and what it last said.
+//! Why an instance does not run, or cannot serve, and what it last said.
 
 use serde::Serialize;
 use windlass_api::{
     client::{Client, Error},
     resource::Instance,
+    status::{Phase, Readiness},
     wire::LogOptions,
 };
 
@@ -43,7 +44,8 @@ impl Trouble {
     }
 }
 
-/// Why an instance does not run, if there is more to say than that it is on its way.
+/// Why an instance does not run or cannot serve, if there is more to say than that it is on its
+/// way.
 pub(crate) fn reason(instance: &Instance) -> Option<String> {
     if instance.node_lost {
         let node = instance.node.as_ref()?;
@@ -52,12 +54,12 @@ pub(crate) fn reason(instance: &Instance) -> Option<String> {
             instance.status.phase.name()
         ));
     }
-    instance
-        .status
-        .phase
-        .reason()
-        .filter(|reason| !reason.is_empty())
-        .map(str::to_owned)
+    let status = &instance.status;
+    let of_phase = status.phase.reason().filter(|reason| !reason.is_empty());
+    match (&status.phase, &status.readiness) {
+        (Phase::Running { .. }, Readiness::NotReady { reason }) => reason.clone(),
+        _ => of_phase.map(str::to_owned),
+    }
 }
 
 /// Looks at the first few instances that do not run.
@@ -68,8 +70,11 @@ pub(crate) async fn look<'a>(
     let mut found = Vec::new();
     let troubled = instances.filter_map(|instance| Some((instance, reason(instance)?)));
     for (instance, reason) in troubled.take(INSTANCES_MAX) {
+        let last_log = &instance.status.last_log;
         // Without a container there is no log to ask for.
-        let log = if instance.status.has_container() && !instance.node_lost {
+        let log = if !last_log.is_empty() {
+            Ok(last_log.clone())
+        } else if instance.status.has_container() && !instance.node_lost {
             tail(client, instance).await.map_err(|e| e.to_string())
         } else {
             Ok(Vec::new())
@@ -89,7 +94,7 @@ async fn tail(client: &Client, instance: &Instance) -> Result<Vec<String>, Error
         ..LogOptions::default()
     };
     let mut lines = client
-        .logs(&instance.namespace, &instance.name, &options)
+        .logs(&instance.namespace, &instance.name, None, &options)
         .await?;
     let mut tail = Vec::new();
     while let Some(line) = lines.next().await? {

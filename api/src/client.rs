@@ -27,9 +27,12 @@ use self::{
 };
 use crate::{
     apply::{ApplyRequest, ApplyResponse},
-    ids::{InstanceId, Namespace, NodeName, Version, WorkloadKey},
+    ids::{ContainerName, InstanceId, Namespace, NodeName, Version, WorkloadKey},
     list::List,
-    resource::{Instance, Manifest, Node, NodePatch, Scale, ServerInfo, Workload},
+    resource::{
+        Instance, Manifest, Node, NodePatch, Revision, RolloutAction, RunJob, Scale, ServerInfo,
+        Workload,
+    },
     wire::LogOptions,
 };
 
@@ -170,6 +173,40 @@ impl Client {
         self.exchange.json(&call).await
     }
 
+    /// Decides how a change of a workload's revision goes on.
+    ///
+    /// # Errors
+    /// See [`Error`]; a problem with the code `version-conflict` if `precondition` does not hold.
+    pub async fn rollout(
+        &self,
+        key: &WorkloadKey,
+        action: &RolloutAction,
+        precondition: Precondition,
+    ) -> Result<Workload, Error> {
+        let call = Call::write(Method::POST, format!("{}/rollout", workload_path(key)))
+            .with_json(action)
+            .on(precondition);
+        self.exchange.json(&call).await
+    }
+
+    /// The revisions of a workload that are kept.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn revisions(&self, key: &WorkloadKey) -> Result<List<Revision>, Error> {
+        self.read(format!("{}/revisions", workload_path(key))).await
+    }
+
+    /// Runs the template of a job or of a schedule once more, as a job of its own: the one that
+    /// is answered.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn run_job(&self, key: &WorkloadKey, run: &RunJob) -> Result<Workload, Error> {
+        let path = format!("{}/run", workload_path(key));
+        self.send(Method::POST, path, run).await
+    }
+
     /// One instance.
     ///
     /// # Errors
@@ -182,7 +219,7 @@ impl Client {
         self.read(format!("/v1/instances/{namespace}/{id}")).await
     }
 
-    /// The output of an instance, line by line.
+    /// The output of a container of an instance, line by line; without a name, of the main one.
     ///
     /// # Errors
     /// See [`Error`].
@@ -190,9 +227,13 @@ impl Client {
         &self,
         namespace: &Namespace,
         id: &InstanceId,
+        container: Option<&ContainerName>,
         options: &LogOptions,
     ) -> Result<Lines, Error> {
         let mut query = Query::default();
+        if let Some(container) = container {
+            query.push("container", container);
+        }
         query.push("follow", options.follow);
         query.push("timestamps", options.timestamps);
         if let Some(tail) = options.tail {

@@ -16,11 +16,13 @@ use crate::{
     progress::{Target, Until},
 };
 
-/// Apply manifests, and wait until what they ask for runs
+/// Apply manifests, and wait until what they ask for is ready
 #[derive(Debug, Args)]
 #[command(after_help = "\
 All resources are applied, or none. If something cannot run, the reason is shown and the wait goes
-on, since nodes come back and images appear.")]
+on, since nodes come back and images appear. An update that failed and was rolled back, or is
+paused, and a job that failed end the wait with exit code 1; canaries that are ready end it, too,
+with what to do next. Ctrl-C ends the wait only: what was applied goes on.")]
 pub(crate) struct Apply {
     #[command(flatten)]
     manifests: ManifestArgs,
@@ -56,7 +58,7 @@ impl Apply {
                 .collect();
             let waited = self
                 .waiting
-                .wait(context, &targets, Until::Settled, self.output)
+                .wait(context, &targets, Until::Done, self.output)
                 .await;
             result = waited.map(|reached| {
                 for (result, workload) in response.results.iter_mut().zip(reached) {

@@ -190,7 +190,7 @@ async fn attend(client: &Client, manifests: Vec<Manifest>) -> Result<(), Failure
 fn places(instances: &[Instance]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for instance in instances.iter().filter(|i| i.status.phase.is_running()) {
-        let name = format!("{} running", instance.workload);
+        let name = format!("{} ready", instance.workload);
         for port in &instance.ports {
             let place = match (port.host, instance.status.address) {
                 (Some(host), _) => format!("http://localhost:{host}"),

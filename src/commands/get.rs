@@ -13,6 +13,7 @@ use windlass_api::{
     list::List,
     resource::{Instance, Node, Workload},
     selector::Selector,
+    spec::Kind,
 };
 
 use super::Context;
@@ -30,7 +31,8 @@ use crate::{
 /// List workloads, instances, nodes or events.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// What to list: workloads (wl), instances (inst), nodes (no) or events (ev)
+    /// What to list: workloads (wl) or those of one kind (services, daemons, jobs, cronjobs),
+    /// instances (inst), nodes (no) or events (ev)
     #[arg(value_enum, value_name = "KIND", hide_possible_values = true)]
     of: Collection,
     /// Only these; all if none is named
@@ -43,8 +45,16 @@ pub(crate) struct Get {
 /// What can be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Collection {
-    #[value(aliases = ["workload", "wl", "service", "services", "svc"])]
+    #[value(aliases = ["workload", "wl"])]
     Workloads,
+    #[value(aliases = ["service", "svc"])]
+    Services,
+    #[value(aliases = ["daemon"])]
+    Daemons,
+    #[value(aliases = ["job"])]
+    Jobs,
+    #[value(aliases = ["cronjob", "cj"])]
+    Cronjobs,
     #[value(aliases = ["instance", "inst", "in"])]
     Instances,
     #[value(aliases = ["node", "no"])]
@@ -88,6 +98,10 @@ impl Get {
         let Self { of, names, options } = self;
         match of {
             Collection::Workloads => list::<Workload>(context, &options, &names).await,
+            Collection::Services => list_kind(context, options, &names, Kind::Service).await,
+            Collection::Daemons => list_kind(context, options, &names, Kind::Daemon).await,
+            Collection::Jobs => list_kind(context, options, &names, Kind::Job).await,
+            Collection::Cronjobs => list_kind(context, options, &names, Kind::CronJob).await,
             Collection::Instances => list::<Instance>(context, &options, &names).await,
             Collection::Nodes => list::<Node>(context, &options, &names).await,
             Collection::Events => list::<Event>(context, &options, &names).await,
@@ -121,6 +135,22 @@ impl ListOptions {
             Detail::Normal
         }
     }
+}
+
+/// Lists the workloads of one kind.
+async fn list_kind(
+    context: &Context,
+    mut options: ListOptions,
+    names: &[Named<InstanceId>],
+    kind: Kind,
+) -> Result<(), Failure> {
+    options.fields = Selection {
+        fields: options.fields,
+        ..Selection::default()
+    }
+    .field("kind", kind)
+    .fields;
+    list::<Workload>(context, &options, names).await
 }
 
 async fn list<T: Row + Serialize>(

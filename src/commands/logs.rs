@@ -1,6 +1,6 @@
 //! `windlass logs`.
 
-use std::{io::Write, str::FromStr};
+use std::{fmt, io::Write, str::FromStr};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -8,13 +8,14 @@ use windlass_api::{
     client::{Client, Selection},
     clock,
     duration::{Span, SpanError},
-    ids::{InstanceId, Namespace, WorkloadKey, WorkloadName},
+    ids::{ContainerName, InstanceId, Namespace, WorkloadKey, WorkloadName},
     problem::Code,
     resource::Instance,
+    status::ContainerPhase,
     wire::LogOptions,
 };
 
-use self::{follow::Follow, printer::Printer};
+use self::{follow::Follow, origin::Origin, printer::Printer};
 use super::Context;
 use crate::{
     cli::Named,
@@ -23,20 +24,25 @@ use crate::{
 };
 
 mod follow;
+mod origin;
 mod printer;
 
 /// Read the output of a workload or of one instance
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Where there are several instances, each line begins with the name of its own. With -f, new
-instances of a workload are followed, too, and so are containers that start again.")]
+Where there are several instances, or several containers in one, each line begins with the name of
+its own. With -f, new instances of a workload are followed, too, and so are containers that start
+again.")]
 pub(crate) struct Logs {
     /// The workload or the instance
     name: Named<InstanceId>,
+    /// Only this container; all of them if none is named
+    #[arg(short, long, value_name = "NAME")]
+    container: Option<ContainerName>,
     /// Go on with what is written from now on, until interrupted
     #[arg(short, long)]
     follow: bool,
-    /// Only the last lines of each instance
+    /// Only the last lines of each container
     #[arg(long, value_name = "LINES")]
     tail: Option<u32>,
     /// Only what was written since then: a span like `10m`, or a time like 2026-01-31T12:00:00Z
@@ -93,19 +99,35 @@ enum Source {
 }
 
 impl Source {
-    /// What `name` names: a workload, or else an instance.
-    async fn find(context: &Context, named: &Named<InstanceId>) -> Result<Self, Failure> {
+    /// What `name` names: a workload, or else an instance. It has the container `only`.
+    async fn find(
+        context: &Context,
+        named: &Named<InstanceId>,
+        only: Option<&ContainerName>,
+    ) -> Result<Self, Failure> {
         let namespace = named.namespace(&context.namespace);
         if let Ok(name) = named.name.as_str().parse::<WorkloadName>() {
             let key = WorkloadKey::new(namespace.clone(), name);
             match context.client.workload(&key).await {
-                Ok(_) => return Ok(Self::Workload(key)),
+                Ok(workload) => {
+                    let template = workload.manifest.spec.template(0);
+                    let names = template.all_containers().map(|c| &c.name);
+                    check_container(&key, names, only)?;
+                    return Ok(Self::Workload(key));
+                }
                 Err(error) if error.code() == Some(Code::NotFound) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         match context.client.instance(&namespace, &named.name).await {
-            Ok(_) => Ok(Self::Instance(namespace, named.name.clone())),
+            Ok(instance) => {
+                let containers = &instance.status.containers;
+                // Until its agent has told of them, nothing can be said.
+                if !containers.is_empty() {
+                    check_container(&named.name, containers.iter().map(|c| &c.name), only)?;
+                }
+                Ok(Self::Instance(namespace, named.name.clone()))
+            }
             Err(error) if error.code() == Some(Code::NotFound) => {
                 let name = &named.name;
                 let detail = format!("no workload or instance {name} in namespace {namespace}");
@@ -126,56 +148,111 @@ impl Source {
 
 impl Logs {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let source = Source::find(context, &self.name).await?;
+        let source = Source::find(context, &self.name, self.container.as_ref()).await?;
         let options = LogOptions {
             follow: self.follow,
             tail: self.tail,
             since: self.since.map(|since| since.at(clock::now())),
             timestamps: self.timestamps,
         };
+        let what = What {
+            only: self.container,
+            options,
+        };
         let mut printer = Printer::to_stdout(self.output);
         if self.follow {
-            Follow::new(context.client.clone(), source, options, printer)
+            Follow::new(context.client.clone(), source, what, printer)
                 .run()
                 .await
         } else {
-            read(&context.client, &source, &options, &mut printer).await
+            read(&context.client, &source, &what, &mut printer).await
         }
     }
 }
 
-/// Reads what was written up to now, one instance after the other.
+/// Follows the output of a job until `end` comes, and after that what is left of it.
+pub(super) async fn follow_job<T>(
+    client: &Client,
+    key: WorkloadKey,
+    format: TextFormat,
+    end: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let what = What {
+        only: None,
+        options: LogOptions {
+            follow: true,
+            ..LogOptions::default()
+        },
+    };
+    let printer = Printer::to_stdout(format);
+    let follow = Follow::new(client.clone(), Source::Workload(key), what, printer);
+    // It holds a mirror, streams and the end that it waits for.
+    Box::pin(follow.run_until(end)).await
+}
+
+/// What is read of each instance.
+#[derive(Debug, Clone)]
+struct What {
+    /// The container that the user named.
+    only: Option<ContainerName>,
+    options: LogOptions,
+}
+
+/// Whether the container that the user named is one of `of`.
+fn check_container<'a>(
+    of: &impl fmt::Display,
+    names: impl Iterator<Item = &'a ContainerName>,
+    only: Option<&ContainerName>,
+) -> Result<(), Failure> {
+    let Some(only) = only else { return Ok(()) };
+    let names: Vec<&str> = names.map(ContainerName::as_str).collect();
+    if names.contains(&only.as_str()) {
+        return Ok(());
+    }
+    let known = names.join(", ");
+    Err(
+        Failure::new(Exit::NotFound, format!("{of} has no container {only}"))
+            .hint(format!("it has {known}")),
+    )
+}
+
+/// Reads what was written up to now, one container after the other.
 async fn read(
     client: &Client,
     source: &Source,
-    options: &LogOptions,
+    what: &What,
     printer: &mut Printer<impl Write>,
 ) -> Result<(), Failure> {
     let mut instances = client.list::<Instance>(&source.selection()).await?.items;
     Instance::sort(&mut instances);
-    printer.introduce(instances.iter().map(|instance| &instance.name));
+    let only = what.only.as_ref();
+    let origins: Vec<(&Instance, Origin)> = instances
+        .iter()
+        .flat_map(|i| Origin::all_of(i, only).into_iter().map(move |o| (i, o)))
+        .collect();
+    printer.introduce(origins.iter().map(|(_, origin)| origin.clone()));
     let mut failed = 0;
-    for instance in &instances {
-        if let Some(why) = why_silent(instance) {
-            printer.note(&instance.name, &why)?;
+    for (instance, origin) in &origins {
+        if let Some(why) = why_silent(instance, origin, only) {
+            printer.note(origin, &why)?;
             continue;
         }
-        match read_one(client, instance, options, printer).await {
+        match read_one(client, instance, origin, what, printer).await {
             Ok(()) => {}
-            Err(failure) if instances.len() == 1 => return Err(failure),
+            Err(failure) if origins.len() == 1 => return Err(failure),
             Err(failure) if failure.is_of_reader() => return Err(failure),
             Err(failure) => {
-                printer.note(&instance.name, failure.detail())?;
+                printer.note(origin, failure.detail())?;
                 failed += 1;
             }
         }
     }
-    match (failed, instances.len()) {
+    match (failed, origins.len()) {
         (0, 0) => Err(Failure::new(Exit::NotFound, "it has no instances yet")
             .hint("wait for them with -f, or see why with `windlass describe workload`")),
         (0, _) => Ok(()),
         (failed, all) => {
-            let detail = format!("the output of {failed} of {all} instances could not be read");
+            let detail = format!("the output of {failed} of {all} containers could not be read");
             Err(Failure::new(Exit::Failed, detail))
         }
     }
@@ -184,28 +261,40 @@ async fn read(
 async fn read_one(
     client: &Client,
     instance: &Instance,
-    options: &LogOptions,
+    origin: &Origin,
+    what: &What,
     printer: &mut Printer<impl Write>,
 ) -> Result<(), Failure> {
+    let container = origin.container.as_ref().or(what.only.as_ref());
+    let Instance {
+        namespace, name, ..
+    } = instance;
     let mut lines = client
-        .logs(&instance.namespace, &instance.name, options)
+        .logs(namespace, name, container, &what.options)
         .await?;
     while let Some(line) = lines.next().await? {
-        printer.line(&instance.name, &line)?;
+        printer.line(origin, &line)?;
     }
     Ok(printer.flush()?)
 }
 
-/// Why an instance cannot have written anything.
-fn why_silent(instance: &Instance) -> Option<String> {
-    match instance.status.has_container() {
-        true => None,
-        false => Some(match instance.status.phase.reason() {
-            Some(reason) => format!("nothing was written yet: {reason}"),
-            None => format!(
-                "nothing was written yet: it is {}",
-                instance.status.phase.name()
-            ),
-        }),
+/// Why a container cannot have written anything.
+fn why_silent(
+    instance: &Instance,
+    origin: &Origin,
+    only: Option<&ContainerName>,
+) -> Option<String> {
+    let container = origin.status(instance, only);
+    if container.is_some_and(|c| c.id.is_some()) {
+        return None;
     }
+    let waits_for = container.and_then(|c| match &c.state {
+        ContainerPhase::Waiting { reason } => reason.as_deref(),
+        ContainerPhase::Running { .. } | ContainerPhase::Exited => None,
+    });
+    let phase = &instance.status.phase;
+    Some(match waits_for.or(phase.reason()) {
+        Some(reason) => format!("nothing was written yet: {reason}"),
+        None => format!("nothing was written yet: it is {}", phase.name()),
+    })
 }

@@ -131,7 +131,7 @@ mod tests {
         let workload = json!({
             "kind": "Service", "name": "web", "namespace": "default",
             "spec": { "image": "nginx" }, "status": { "revision": 2, "wanted": 2, "running": 0,
-            "updated": 0, "settled": false },
+            "ready": 0, "updated": 0, "settled": false },
             "meta": { "uid": "00000000-0000-0000-0000-000000000001", "version": 3,
             "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z" },
         });

@@ -1,18 +1,12 @@
 //! `windlass restart`.
 
-use std::io::Write;
-
 use clap::Args;
 use windlass_api::ids::WorkloadName;
 
-use super::{Context, wait::Waiting};
-use crate::{
-    cli::Named,
-    error::Failure,
-    output::{self, TextFormat},
-};
+use super::{Context, rollout, wait::Waiting};
+use crate::{cli::Named, error::Failure, output::TextFormat};
 
-/// Replace all instances of a workload by new ones, bit by bit, as an update would.
+/// Replace all instances of a workload by new ones, bit by bit: short for `rollout restart`
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
     /// The workload
@@ -33,15 +27,6 @@ pub(crate) struct Restart {
 
 impl Restart {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let key = context.workload_key(&self.name);
-        let workload = context.client.restart(&key).await?;
-        if self.output == TextFormat::Text {
-            writeln!(
-                output::stdout(),
-                "{key} restarts as revision {}",
-                workload.status.revision
-            )?;
-        }
-        self.waiting.settle(context, workload, self.output).await
+        rollout::restart_named(context, &self.name, self.output, &self.waiting).await
     }
 }

@@ -3,16 +3,20 @@
 use std::io::Write;
 
 use clap::Args;
-use windlass_api::{ids::WorkloadName, resource};
+use windlass_api::{
+    ids::WorkloadName,
+    resource::{self, RolloutStatus},
+};
 
 use super::{Context, wait::Waiting};
 use crate::{
     cli::Named,
     error::Failure,
     output::{self, TextFormat},
+    progress::Until,
 };
 
-/// Change how many instances of a workload run.
+/// Change how many instances of a service run; that makes no revision
 #[derive(Debug, Args)]
 pub(crate) struct Scale {
     /// The workload
@@ -51,6 +55,14 @@ impl Scale {
         if self.output == TextFormat::Text {
             writeln!(output::stdout(), "{key} scaled to {replicas}")?;
         }
-        self.waiting.settle(context, workload, self.output).await
+        // An update that goes on, or waits for somebody, is not what was asked for here.
+        let is_over = |rollout: &RolloutStatus| rollout.state.is_over();
+        let until = match workload.status.rollout.as_ref().is_none_or(is_over) {
+            true => Until::Settled,
+            false => Until::Ready,
+        };
+        self.waiting
+            .settle_as(context, workload, until, self.output)
+            .await
     }
 }

@@ -6,7 +6,7 @@ use windlass_api::{duration::Span, ids::WorkloadName, problem::Code, resource::W
 use super::Context;
 use crate::{
     cli::Named,
-    error::Failure,
+    error::{Exit, Failure},
     output::{self, TextFormat},
     progress::{self, Display, Target, Until},
 };
@@ -14,14 +14,15 @@ use crate::{
 /// How long to wait unless told otherwise: enough to pull a large image over a slow line.
 const TIMEOUT: &str = "5m";
 
-/// Wait until workloads are settled, running or deleted.
+/// Wait until workloads are settled, ready, running, completed or deleted.
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
     /// The workloads
     #[arg(required = true, value_name = "NAME")]
     names: Vec<Named<WorkloadName>>,
-    /// What to wait for: settled (all that is wanted runs, and nothing else), running (as many run
-    /// as are wanted, of whatever revision) or deleted (with all instances)
+    /// What to wait for: settled (all that is wanted is ready, and nothing else is there; a job has
+    /// ended), ready or running (as many as are wanted, of whatever revision), completed (a job; 1
+    /// is the exit code if it failed) or deleted (with all instances)
     #[arg(
         long = "for",
         value_enum,
@@ -51,6 +52,11 @@ impl Wait {
         for named in &self.names {
             let key = context.workload_key(named);
             targets.push(match (self.until, context.client.workload(&key).await) {
+                (Until::Completed, Ok(workload)) if workload.status.job.is_none() => {
+                    let kind = workload.manifest.kind;
+                    let detail = format!("{key} is a {kind}, and only a Job completes");
+                    return Err(Failure::new(Exit::Failed, detail));
+                }
                 (_, Ok(workload)) => Target::of(&workload),
                 (Until::Deleted, Err(error)) if error.code() == Some(Code::NotFound) => {
                     Target { key, uid: None }
@@ -84,16 +90,28 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Waits until `workload` is settled, if it is to be waited for, and writes it for programs.
+    /// Waits until what was asked of `workload` is done, if it is to be waited for, and writes it
+    /// for programs.
     pub(crate) async fn settle(
         &self,
         context: &Context,
+        workload: Workload,
+        format: TextFormat,
+    ) -> Result<(), Failure> {
+        self.settle_as(context, workload, Until::Done, format).await
+    }
+
+    /// The same, until it is as `until` says.
+    pub(crate) async fn settle_as(
+        &self,
+        context: &Context,
         mut workload: Workload,
+        until: Until,
         format: TextFormat,
     ) -> Result<(), Failure> {
         if !self.no_wait {
             let target = [Target::of(&workload)];
-            let reached = self.wait(context, &target, Until::Settled, format).await?;
+            let reached = self.wait(context, &target, until, format).await?;
             workload = reached.into_iter().next().unwrap_or(workload);
         }
         match format {
@@ -114,6 +132,26 @@ impl Waiting {
             TextFormat::Text => Display::new(),
             TextFormat::Json => Display::silent(),
         };
-        progress::wait(&context.client, targets, until, self.timeout, &mut display).await
+        let wait = progress::wait(&context.client, targets, until, self.timeout, &mut display);
+        // It holds two mirrors and requests under way: too much for every caller's own future.
+        let reached = Box::pin(wait).await?;
+        if format == TextFormat::Text {
+            reached
+                .iter()
+                .filter(|workload| progress::are_canaries_waiting(workload))
+                .for_each(|workload| output::say(&how_canaries_go_on(workload)));
+        }
+        Ok(reached)
     }
+}
+
+/// What to do when the canaries have been looked at.
+fn how_canaries_go_on(workload: &Workload) -> String {
+    let key = workload.manifest.key();
+    let count = workload.status.updated;
+    format!(
+        "{count} of revision {} of {key} are ready beside the old ones: go on with `windlass \
+         rollout promote {key}`, or back with `windlass rollout abort {key}`",
+        workload.status.revision
+    )
 }

@@ -1,4 +1,4 @@
-//! How long ago something was: `5s`, `3m`, `2h`, `4d`.
+//! How long ago something was, or how long until it will be: `5s`, `3m`, `2h`, `4d`.
 
 use jiff::Timestamp;
 
@@ -10,6 +10,11 @@ const DAY: i64 = 24 * HOUR;
 /// stays below a half. A time in the future, from a clock that goes wrong, is `0s`.
 pub(crate) fn age(now: Timestamp, then: Timestamp) -> String {
     seconds(now.as_second().saturating_sub(then.as_second()))
+}
+
+/// The time until `then`, in the same way. A time that has passed is `0s`.
+pub(crate) fn until(now: Timestamp, then: Timestamp) -> String {
+    seconds(then.as_second().saturating_sub(now.as_second()))
 }
 
 fn seconds(secs: i64) -> String {
@@ -48,5 +53,7 @@ mod tests {
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
         assert_eq!(age(now, "2026-01-01T00:00:00Z".parse().unwrap()), "10m");
         assert_eq!(age(now, Timestamp::MAX), "0s");
+        assert_eq!(until(now, "2026-01-01T03:10:30Z".parse().unwrap()), "3h");
+        assert_eq!(until(now, Timestamp::MIN), "0s");
     }
 }

@@ -10,7 +10,7 @@ use windlass_api::{
 
 use super::{
     age::age,
-    quantity, style,
+    quantity, state, style,
     table::{Cell, Table},
 };
 use crate::trouble;
@@ -87,27 +87,26 @@ impl Row for Workload {
     const PLURAL: &'static str = "workloads";
 
     fn headers(detail: Detail) -> Vec<&'static str> {
-        let mut headers = vec!["NAME", "KIND", "RUNNING", "UPDATED", "REVISION", "AGE"];
+        let mut headers = vec![
+            "NAME", "KIND", "READY", "UPDATED", "STATE", "REVISION", "AGE",
+        ];
         if detail == Detail::Wide {
-            headers.extend(["IMAGE", "STATUS"]);
+            headers.extend(["IMAGE", "REASON"]);
         }
         headers
     }
 
     fn cells(&self, detail: Detail, now: Timestamp) -> Vec<Cell> {
         let status = &self.status;
-        let running = if status.settled {
-            style::GOOD
-        } else if status.reasons.is_empty() {
-            style::BUSY
-        } else {
-            style::BAD
-        };
+        // Of what ends by itself, being ready says nothing.
+        let rolls = self.manifest.spec.update().is_some();
+        let state = state::of(self, now);
         let mut cells = vec![
             Cell::new(&self.manifest.name),
             Cell::new(self.manifest.kind),
-            Cell::styled(running, format!("{}/{}", status.running, status.wanted)),
-            Cell::new(status.updated),
+            Cell::or_dash(rolls.then(|| format!("{}/{}", status.ready, status.wanted))),
+            Cell::or_dash(rolls.then_some(status.updated)),
+            Cell::styled(state.style, state.text),
             Cell::new(status.revision),
             Cell::new(age(now, self.meta.created_at)),
         ];
@@ -115,7 +114,10 @@ impl Row for Workload {
             let containers = self.manifest.spec.instance().all_containers();
             let images: Vec<_> = containers.iter().map(|c| c.image.as_str()).collect();
             cells.push(Cell::new(images.join(", ")));
-            cells.push(Cell::new(workload_status(self)));
+            let reasons = state::reasons(self);
+            cells.push(Cell::or_dash(
+                (!reasons.is_empty()).then(|| reasons.join("; ")),
+            ));
         }
         cells
     }
@@ -133,23 +135,13 @@ impl Row for Workload {
     }
 }
 
-/// How far a workload is, in words.
-pub(crate) fn workload_status(workload: &Workload) -> String {
-    let status = &workload.status;
-    if status.settled {
-        "settled".to_owned()
-    } else if status.reasons.is_empty() {
-        "in progress".to_owned()
-    } else {
-        status.reasons.join("; ")
-    }
-}
-
 impl Row for Instance {
     const PLURAL: &'static str = "instances";
 
     fn headers(detail: Detail) -> Vec<&'static str> {
-        let mut headers = vec!["NAME", "WORKLOAD", "PHASE", "RESTARTS", "NODE", "AGE"];
+        let mut headers = vec![
+            "NAME", "WORKLOAD", "PHASE", "READY", "RESTARTS", "NODE", "AGE",
+        ];
         if detail == Detail::Wide {
             headers.extend(["ADDRESS", "REVISION", "IMAGE", "REASON"]);
         }
@@ -162,6 +154,7 @@ impl Row for Instance {
             Cell::new(&self.name),
             Cell::new(&self.workload),
             Cell::styled(phase_style(self), phase),
+            Cell::new(containers_ready(self)),
             Cell::new(self.status.restarts),
             Cell::or_dash(self.node.as_ref()),
             Cell::new(age(now, self.created_at)),
@@ -201,6 +194,14 @@ impl Row for Instance {
     }
 }
 
+/// How many of its containers are ready, and how many there are. Init containers do not count.
+pub(crate) fn containers_ready(instance: &Instance) -> String {
+    let all = instance.images.len();
+    let serving = instance.status.containers.iter().rev().take(all);
+    let ready = serving.filter(|c| c.readiness.is_ready()).count();
+    format!("{ready}/{all}")
+}
+
 /// The phase, or that it is not known.
 pub(crate) fn phase_text(instance: &Instance) -> &'static str {
     if instance.node_lost {
@@ -216,6 +217,7 @@ pub(crate) fn phase_style(instance: &Instance) -> anstyle::Style {
         return style::BAD;
     }
     match &instance.status.phase {
+        Phase::Running { .. } if !instance.status.readiness.is_ready() => style::BUSY,
         Phase::Running { .. } | Phase::Succeeded => style::GOOD,
         Phase::Assigned | Phase::Pulling | Phase::Prepared | Phase::Starting | Phase::Stopping => {
             style::BUSY

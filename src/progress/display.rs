@@ -173,8 +173,10 @@ impl Display {
             Mode::Lines(_) => {
                 for target in &self.targets {
                     let text = standing::describe(target, self.until, scene);
+                    let workload = scene.workload(target);
                     let settled = standing::of(target, self.until, scene) == Standing::Reached
-                        && self.until != Until::Deleted;
+                        && self.until != Until::Deleted
+                        && !workload.is_some_and(standing::are_canaries_waiting);
                     let end = if settled {
                         format!(", {}", self.until.name())
                     } else {
@@ -225,6 +227,7 @@ pub(super) fn area(
         let (style, marker) = match standing::of(target, until, scene) {
             Standing::Reached => (style::GOOD, "✓"),
             Standing::Underway => (style::NAME, spinner),
+            Standing::Stopped => (style::BAD, "✗"),
             Standing::Gone => (style::BAD, "✗"),
         };
         lines.push(Line {

@@ -1,6 +1,13 @@
 //! Progress, as it is decided and as it is shown.
 
-use windlass_api::{client::Resource, resource::Goal, status::Phase};
+use serde_json::json;
+use windlass_api::{
+    client::Resource,
+    ids::RevisionNumber,
+    resource::Goal,
+    spec::WorkloadSpec,
+    status::{Phase, Readiness},
+};
 
 use super::{display::area, *};
 use crate::fixtures::{self, RUNNING};
@@ -25,6 +32,16 @@ impl World {
             workloads: &self.workloads,
             instances: &self.instances,
         }
+    }
+
+    /// A workload of three instances in a rollout whose state the JSON describes.
+    fn rolling(state: serde_json::Value) -> Self {
+        let mut workload = fixtures::workload("web", 3, 3);
+        workload.status.revision = RevisionNumber(2);
+        workload.status.updated = 1;
+        workload.status.settled = false;
+        workload.status.rollout = Some(fixtures::rollout(state));
+        Self::with(vec![workload], Vec::new())
     }
 
     fn standing(&self, until: Until) -> Standing {
@@ -115,7 +132,7 @@ fn the_area_shows_what_is_not_as_it_should_be() {
     assert_eq!(
         world.shown(Until::Settled, 10),
         [
-            "web: 1/3 running, exit code 1",
+            "web: 1/3 ready, exit code 1",
             "  web-1-2 backs off on edge-1: exit [2J code 1",
             "  web-2-3 pulls nginx:1.27 on edge-1",
             "  web-2-9 is to stop on edge-1",
@@ -123,7 +140,7 @@ fn the_area_shows_what_is_not_as_it_should_be() {
     );
     assert_eq!(
         world.shown(Until::Settled, 2),
-        ["web: 1/3 running, exit code 1", "and 3 more"]
+        ["web: 1/3 ready, exit code 1", "and 3 more"]
     );
 }
 
@@ -131,13 +148,112 @@ fn the_area_shows_what_is_not_as_it_should_be() {
 fn a_rollout_shows_how_many_are_new() {
     let mut workload = fixtures::workload("web", 3, 3);
     workload.status.updated = 1;
-    workload.status.revision = windlass_api::ids::RevisionNumber(2);
+    workload.status.revision = RevisionNumber(2);
     workload.status.settled = false;
     let world = World::with(vec![workload], Vec::new());
     assert_eq!(
         world.shown(Until::Settled, 10),
-        ["web: 3/3 running, 1 of them revision 2"]
+        ["web: 3/3 ready, 1 of them revision 2"]
     );
+}
+
+#[test]
+fn what_runs_and_cannot_serve_is_not_there_yet() {
+    let mut instance = fixtures::instance("web-0-1", RUNNING);
+    instance.status.readiness = Readiness::NotReady {
+        reason: Some("readiness: http 503".to_owned()),
+    };
+    let mut workload = fixtures::workload("web", 1, 1);
+    workload.status.ready = 0;
+    workload.status.updated = 0;
+    workload.status.settled = false;
+    let world = World::with(vec![workload], vec![instance]);
+    assert_eq!(world.standing(Until::Running), Standing::Reached);
+    assert_eq!(world.standing(Until::Ready), Standing::Underway);
+    assert_eq!(
+        world.shown(Until::Done, 10),
+        [
+            "web: 0/1 ready",
+            "  web-0-1 not ready on edge-1: readiness: http 503"
+        ]
+    );
+}
+
+#[test]
+fn an_update_that_failed_ends_the_wait_for_it() {
+    let failed = json!({ "state": "RolledBack", "reason": "exit code 1\nlast line" });
+    let world = World::rolling(failed);
+    assert_eq!(world.standing(Until::Done), Standing::Stopped);
+    assert_eq!(
+        world.shown(Until::Done, 10),
+        ["web: 3/3 ready, 1 of them revision 2, rolled back: exit code 1"]
+    );
+    let going_back = World::rolling(json!({ "state": "RollingBack", "reason": "exit code 1" }));
+    assert_eq!(going_back.standing(Until::Done), Standing::Underway);
+    let paused = World::rolling(json!({ "state": "Paused", "reason": "asked for" }));
+    assert_eq!(paused.standing(Until::Done), Standing::Stopped);
+    // Who waits until it is settled may wait for somebody to mend it.
+    assert_eq!(paused.standing(Until::Settled), Standing::Underway);
+}
+
+#[test]
+fn canaries_that_are_ready_end_the_wait() {
+    let mut world = World::rolling(json!({ "state": "Canary" }));
+    let workload = world.workloads.get_mut("default/web").unwrap();
+    let WorkloadSpec::Service(spec) = &mut workload.manifest.spec else {
+        panic!("it is a service");
+    };
+    spec.update.canary = 2;
+    assert_eq!(world.standing(Until::Done), Standing::Underway);
+    world
+        .workloads
+        .get_mut("default/web")
+        .unwrap()
+        .status
+        .updated = 2;
+    assert_eq!(world.standing(Until::Done), Standing::Reached);
+    assert_eq!(world.standing(Until::Settled), Standing::Underway);
+}
+
+#[test]
+fn going_back_is_there_when_what_ran_before_runs_again() {
+    let back = |workload: Workload| {
+        let instances = (0..3).map(|i| fixtures::instance(&format!("web-{i}-{i}"), RUNNING));
+        World::with(vec![workload], instances.collect()).standing(Until::RolledBack)
+    };
+    let mut workload = fixtures::workload("web", 3, 3);
+    let rolling_back = json!({ "state": "RollingBack", "reason": "aborted" });
+    workload.status.rollout = Some(fixtures::rollout(rolling_back));
+    assert_eq!(back(workload.clone()), Standing::Underway);
+    let rolled_back = json!({ "state": "RolledBack", "reason": "aborted" });
+    workload.status.rollout = Some(fixtures::rollout(rolled_back));
+    assert_eq!(back(workload), Standing::Reached);
+}
+
+#[test]
+fn a_job_is_there_when_it_has_ended_well() {
+    let of = |state| World::with(vec![fixtures::job("web", state)], Vec::new());
+    let target = Target {
+        key: "default/web".parse().unwrap(),
+        uid: None,
+    };
+    let standing = |world: &World, until| standing::of(&target, until, &world.scene());
+    let running = of(json!({ "state": "Running" }));
+    assert_eq!(standing(&running, Until::Done), Standing::Underway);
+    assert_eq!(
+        standing::describe(&target, Until::Done, &running.scene()),
+        "web: 2/5 completed, 1 on their way, 1 failed"
+    );
+    let completed = of(json!({ "state": "Completed", "finishedAt": fixtures::NOW }));
+    for until in [Until::Done, Until::Settled, Until::Completed] {
+        assert_eq!(standing(&completed, until), Standing::Reached);
+    }
+    let failed = json!({ "state": "Failed", "finishedAt": fixtures::NOW, "reason": "exit code 3" });
+    let failed = of(failed);
+    assert_eq!(standing(&failed, Until::Settled), Standing::Reached);
+    for until in [Until::Done, Until::Completed] {
+        assert_eq!(standing(&failed, until), Standing::Stopped);
+    }
 }
 
 #[test]

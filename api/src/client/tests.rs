@@ -305,7 +305,7 @@ async fn a_log_comes_in_lines_and_a_long_one_in_pieces() {
     };
     let id = "web-0-1".parse().unwrap();
     let mut lines = client
-        .logs(&Namespace::default(), &id, &options)
+        .logs(&Namespace::default(), &id, None, &options)
         .await
         .unwrap();
     let mut lens = Vec::new();

@@ -1,5 +1,8 @@
 //! Stories, as a person reads them.
 
+use serde_json::json;
+use windlass_api::status::{ContainerPhase, Exit, Phase, Readiness};
+
 use super::*;
 use crate::fixtures::{self, NOW, RUNNING};
 
@@ -28,19 +31,22 @@ fn what_does_not_run_is_told_with_the_reason_and_its_log() {
     assert_eq!(
         head,
         "Service default/web\n  \
-           Status      exit code 1\n  \
-           Running     0 of 1, 0 of them of revision 1\n  \
+           Status      in trouble: exit code 1\n  \
+           Ready       0 of 1, 0 of them of revision 1\n  \
            Labels      app=web\n  \
            Created     10m ago\n  \
-           Changed     10m ago\n"
+           Changed     10m ago\n\n\
+         Containers\n  \
+           NAME   ROLE   IMAGE        PROBES\n  \
+           main   main   nginx:1.27   -\n"
     );
     assert!(rest.contains("nginx:1.27"), "{rest}");
     let (_, rest) = rest.split_once("\nInstances\n").unwrap();
     assert_eq!(
         rest,
-        "  NAME      WORKLOAD   PHASE      RESTARTS   NODE     AGE\n  \
-           web-0-1   web        Starting   0          edge-1   10m\n\n\
-         Does not run (with the last 10 lines of its log)\n  \
+        "  NAME      WORKLOAD   PHASE      READY   RESTARTS   NODE     AGE\n  \
+           web-0-1   web        Starting   0/1     0          edge-1   10m\n\n\
+         In trouble (with the last 10 lines of the log)\n  \
            web-0-1: exit code 1\n    \
              | cannot open /data\n\n\
          Events\n  \
@@ -63,6 +69,7 @@ fn an_instance_is_told() {
         told(&story),
         "Instance default/web-0-1\n  \
            Phase       Running, for 10m\n  \
+           Ready       yes\n  \
            Workload    web, slot 0\n  \
            Revision    1\n  \
            Image       nginx:1.27\n  \
@@ -71,6 +78,112 @@ fn an_instance_is_told() {
            Restarts    0\n  \
            Created     10m ago\n\n\
          Events\n  none\n"
+    );
+}
+
+#[test]
+fn each_container_of_an_instance_is_told() {
+    let mut instance = fixtures::instance("web-0-1", RUNNING);
+    let mut init = fixtures::container("0123456789abcdef");
+    init.name = "fill".parse().unwrap();
+    init.state = ContainerPhase::Exited;
+    init.last_exit = Some(Exit {
+        code: 0,
+        oom_killed: false,
+        finished_at: NOW,
+    });
+    let mut main = fixtures::container("c2");
+    main.readiness = Readiness::NotReady {
+        reason: Some("http 503".to_owned()),
+    };
+    main.restarts = 2;
+    instance.status.containers = vec![init, main];
+    let mut out = Vec::new();
+    instance::write(&instance, NOW, &mut out).unwrap();
+    let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
+    let (_, containers) = text.split_once("\nContainers\n").unwrap();
+    assert_eq!(
+        containers,
+        "  NAME   STATE            READY          RESTARTS   LAST EXIT             ID             IMAGE ID\n  \
+           fill   exited           no             0          exit code 0, 0s ago   0123456789ab   -\n  \
+           main   running for 0s   no: http 503   2          -                     c2             -\n"
+    );
+}
+
+#[test]
+fn a_rollout_that_failed_is_told_with_the_last_lines_of_the_log() {
+    let mut workload = fixtures::workload("web", 3, 3);
+    let state = json!({ "state": "RolledBack", "reason": "exit code 1\ncannot open /data" });
+    let mut rollout = fixtures::rollout(state);
+    rollout.order_reason = Some("the only copy has a host port".to_owned());
+    workload.status.rollout = Some(rollout);
+    let text = told(&Story {
+        subject: Subject::Workload(Box::new(workload)),
+        instances: Vec::new(),
+        troubles: Vec::new(),
+        events: Vec::new(),
+    });
+    let (_, rest) = text.split_once("\nRollout\n").unwrap();
+    let (rollout, _) = rest.split_once("\n\n").unwrap();
+    assert_eq!(
+        rollout,
+        "  State       RolledBack: exit code 1\n  \
+           Change      from revision 1 to revision 2\n  \
+           Order       startFirst (the only copy has a host port)\n  \
+           Began       10m ago\n  \
+           Progressed  10m ago\n    \
+             | cannot open /data"
+    );
+}
+
+#[test]
+fn a_job_is_told_index_by_index() {
+    let indices = json!([
+        { "index": 0, "code": 0, "finishedAt": NOW, "failures": 0, "completed": true },
+        { "index": 1, "code": 3, "finishedAt": NOW, "failures": 2, "completed": false },
+    ]);
+    let state = json!({ "state": "Failed", "finishedAt": NOW, "reason": "exit code 3", "indices": indices });
+    let text = told(&Story {
+        subject: Subject::Workload(Box::new(fixtures::job("load", state))),
+        instances: Vec::new(),
+        troubles: Vec::new(),
+        events: Vec::new(),
+    });
+    assert!(
+        text.contains("  Status      failed 2/5: exit code 3\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("  State       Failed 0s ago: exit code 3\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "\nIndices\n  \
+               INDEX   STATE       EXIT CODE   FAILURES   ENDED\n  \
+               0       completed   0           0          0s ago\n  \
+               1       failed      3           2          0s ago\n"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_schedule_is_told_with_its_next_time() {
+    let status = json!({ "next": "2026-01-01T03:00:00Z" });
+    let text = told(&Story {
+        subject: Subject::Workload(Box::new(fixtures::schedule("backup", status))),
+        instances: Vec::new(),
+        troubles: Vec::new(),
+        events: Vec::new(),
+    });
+    assert!(
+        text.contains(
+            "\nSchedule\n  \
+               When        0 3 * * * (UTC)\n  \
+               Next        2026-01-01T03:00:00Z, in 3h\n"
+        ),
+        "{text}"
     );
 }
 

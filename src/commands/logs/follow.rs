@@ -1,4 +1,4 @@
-//! Follows the output of all instances of a workload, or of one instance.
+//! Follows the output of all containers of a workload, or of one instance.
 
 use std::{collections::BTreeMap, io::Write, time::Duration};
 
@@ -8,17 +8,15 @@ use tokio::{sync::mpsc, task::JoinSet, time};
 use windlass_api::{
     client::{Client, Error, Mirror},
     clock,
-    ids::InstanceId,
     problem::Code,
     resource::Instance,
-    status::Phase,
-    wire::LogOptions,
+    status::{ContainerPhase, ContainerStatus},
 };
 
-use super::{Source, printer::Printer, why_silent};
+use super::{Source, What, origin::Origin, printer::Printer, why_silent};
 use crate::error::{self, Failure};
 
-/// How many instances are followed at once: each one is a connection to the server and another
+/// How many containers are followed at once: each one is a connection to the server and another
 /// to its agent, and nobody reads more.
 const READERS_MAX: usize = 50;
 /// How many lines may wait to be written, before the readers wait.
@@ -26,19 +24,19 @@ const LINES_MAX: usize = 1_024;
 /// The pause before a stream that broke is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Follows instances.
+/// Follows containers.
 pub(super) struct Follow<W> {
     client: Client,
     source: Source,
-    options: LogOptions,
+    what: What,
     printer: Printer<W>,
-    followed: BTreeMap<InstanceId, Followed>,
+    followed: BTreeMap<Origin, Followed>,
     readers: JoinSet<()>,
     sender: mpsc::Sender<Message>,
     receiver: mpsc::Receiver<Message>,
 }
 
-/// What is known of an instance's stream.
+/// What is known of a container's stream.
 #[derive(Debug)]
 enum Followed {
     /// It is read.
@@ -59,24 +57,19 @@ struct Run {
 /// What a reader says.
 #[derive(Debug)]
 enum Message {
-    Line(InstanceId, Bytes),
-    Ended(InstanceId, Result<(), Error>),
+    Line(Origin, Bytes),
+    Ended(Origin, Result<(), Error>),
 }
 
 impl<W: Write> Follow<W> {
-    pub(super) fn new(
-        client: Client,
-        source: Source,
-        options: LogOptions,
-        printer: Printer<W>,
-    ) -> Self {
+    pub(super) fn new(client: Client, source: Source, what: What, printer: Printer<W>) -> Self {
         let (sender, receiver) = mpsc::channel(LINES_MAX);
         let readers = JoinSet::new();
         let followed = BTreeMap::new();
         Self {
             client,
             source,
-            options,
+            what,
             printer,
             followed,
             readers,
@@ -87,41 +80,91 @@ impl<W: Write> Follow<W> {
 
     /// Follows until there is nothing left that could write.
     pub(super) async fn run(mut self) -> Result<(), Failure> {
-        let mut instances = Mirror::<Instance>::open(&self.client, self.source.selection()).await?;
-        self.printer
-            .introduce(instances.items().values().map(|instance| &instance.name));
-        for instance in instances.items().values() {
-            if let Some(why) = why_silent(instance) {
-                self.printer.note(&instance.name, &why)?;
-            }
-        }
-        self.open_streams(&instances)?;
+        let mut instances = self.open().await?;
+        self.note_the_silent(&instances)?;
+        self.open_streams(&instances, Crowd::Refused)?;
         loop {
             if instances.items().is_empty() && self.readers.is_empty() && self.is_over().await? {
                 return Ok(self.printer.flush()?);
             }
-            // Neither loses anything when it is dropped here.
+            self.step(&mut instances, Crowd::Refused).await?;
+        }
+    }
+
+    /// Follows until `end` comes, and after that reads what is left.
+    pub(super) async fn run_until<T>(
+        mut self,
+        end: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::pin!(end);
+        let mut instances = self.open().await?;
+        let result = loop {
+            self.open_streams(&instances, Crowd::Waits)?;
+            // Both are polled on where they were, and a step loses nothing when it is dropped.
             tokio::select! {
-                change = instances.changed() => {
-                    change?;
-                    self.followed.retain(|name, followed| {
-                        matches!(followed, Followed::Reading(_))
-                            || instances.items().values().any(|i| i.name == *name)
-                    });
-                    self.open_streams(&instances)?;
-                }
-                Some(message) = self.receiver.recv() => {
-                    self.take(message)?;
-                    if self.receiver.is_empty() {
-                        self.printer.flush()?;
-                        self.open_streams(&instances)?;
-                    }
-                }
-                Some(ended) = self.readers.join_next() => {
-                    ended.expect("readers neither panic nor are aborted");
+                result = &mut end => break result?,
+                stepped = self.step(&mut instances, Crowd::Waits) => stepped?,
+            }
+        };
+        // The mirror may not have heard of the last instances yet.
+        instances = self.open().await?;
+        self.open_streams(&instances, Crowd::Waits)?;
+        while !self.readers.is_empty() || !self.receiver.is_empty() {
+            self.step(&mut instances, Crowd::Waits).await?;
+        }
+        self.printer.flush()?;
+        Ok(result)
+    }
+
+    async fn open(&mut self) -> Result<Mirror<Instance>, Failure> {
+        let instances = Mirror::<Instance>::open(&self.client, self.source.selection()).await?;
+        let only = self.what.only.as_ref();
+        let origins = instances.items().values();
+        self.printer
+            .introduce(origins.flat_map(|instance| Origin::all_of(instance, only)));
+        Ok(instances)
+    }
+
+    fn note_the_silent(&mut self, instances: &Mirror<Instance>) -> Result<(), Failure> {
+        let only = self.what.only.as_ref();
+        for instance in instances.items().values() {
+            for origin in Origin::all_of(instance, only) {
+                if let Some(why) = why_silent(instance, &origin, only) {
+                    self.printer.note(&origin, &why)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Takes whatever comes first. Dropping the future loses nothing.
+    async fn step(
+        &mut self,
+        instances: &mut Mirror<Instance>,
+        crowd: Crowd,
+    ) -> Result<(), Failure> {
+        // None of these loses anything when it is dropped here.
+        tokio::select! {
+            change = instances.changed() => {
+                change?;
+                self.followed.retain(|origin, followed| {
+                    matches!(followed, Followed::Reading(_))
+                        || instances.items().values().any(|i| i.name == origin.instance)
+                });
+                self.open_streams(instances, crowd)?;
+            }
+            Some(message) = self.receiver.recv() => {
+                self.take(message)?;
+                if self.receiver.is_empty() {
+                    self.printer.flush()?;
+                    self.open_streams(instances, crowd)?;
+                }
+            }
+            Some(ended) = self.readers.join_next() => {
+                ended.expect("readers neither panic nor are aborted");
+            }
+        }
+        Ok(())
     }
 
     /// Whether no instance will come any more.
@@ -138,55 +181,76 @@ impl<W: Write> Follow<W> {
 
     fn take(&mut self, message: Message) -> Result<(), Failure> {
         match message {
-            Message::Line(instance, line) => self.printer.line(&instance, &line)?,
-            Message::Ended(instance, result) => {
+            Message::Line(origin, line) => self.printer.line(&origin, &line)?,
+            Message::Ended(origin, result) => {
                 let at = clock::now();
-                let Some(Followed::Reading(run)) = self.followed.remove(&instance) else {
+                let Some(Followed::Reading(run)) = self.followed.remove(&origin) else {
                     return Ok(());
                 };
                 let followed = match result {
                     Err(error) if error.is_unreachable() => Followed::Broken { at },
                     Err(error) => {
-                        self.printer.note(&instance, &error.to_string())?;
+                        self.printer.note(&origin, &error.to_string())?;
                         Followed::Ended { run, at }
                     }
                     Ok(()) => Followed::Ended { run, at },
                 };
-                self.followed.insert(instance, followed);
+                self.followed.insert(origin, followed);
             }
         }
         Ok(())
     }
 
     /// Opens the streams that are not open and have something to say.
-    fn open_streams(&mut self, instances: &Mirror<Instance>) -> Result<(), Failure> {
-        for instance in instances.items().values() {
-            let Some(run) = Run::of(instance) else {
+    fn open_streams(&mut self, instances: &Mirror<Instance>, crowd: Crowd) -> Result<(), Failure> {
+        let only = self.what.only.clone();
+        let origins = instances.items().values().flat_map(|instance| {
+            let origins = Origin::all_of(instance, only.as_ref());
+            origins.into_iter().map(move |origin| (instance, origin))
+        });
+        for (instance, origin) in origins {
+            let Some(container) = origin.status(instance, only.as_ref()) else {
                 continue;
             };
-            let Some(part) = part_to_read(self.followed.get(&instance.name), &run, instance) else {
+            let Some(run) = Run::of(container) else {
+                continue;
+            };
+            let Some(part) = part_to_read(self.followed.get(&origin), &run, container) else {
                 continue;
             };
             if self.readers.len() >= READERS_MAX {
-                let detail =
-                    format!("more than {READERS_MAX} instances cannot be followed at once");
-                return Err(
-                    Failure::new(error::Exit::Failed, detail).hint("name one of the instances")
-                );
+                match crowd {
+                    Crowd::Waits => return Ok(()),
+                    Crowd::Refused => return Err(too_many()),
+                }
             }
-            self.followed
-                .insert(instance.name.clone(), Followed::Reading(run));
+            self.followed.insert(origin.clone(), Followed::Reading(run));
             let reader = Reader {
                 client: self.client.clone(),
                 instance: instance.clone(),
+                origin,
                 part,
-                options: self.options.clone(),
+                what: self.what.clone(),
                 sender: self.sender.clone(),
             };
             self.readers.spawn(reader.run());
         }
         Ok(())
     }
+}
+
+/// What becomes of containers that are too many to be followed at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Crowd {
+    /// They are read when others have ended.
+    Waits,
+    /// It is told, since the others will not end.
+    Refused,
+}
+
+fn too_many() -> Failure {
+    let detail = format!("more than {READERS_MAX} containers cannot be followed at once");
+    Failure::new(error::Exit::Failed, detail).hint("name one of the instances")
 }
 
 /// Which part of a stream is to be read.
@@ -200,8 +264,12 @@ enum Part {
     About(Timestamp),
 }
 
-/// Which part of the instance's stream is to be read now, if any.
-fn part_to_read(followed: Option<&Followed>, run: &Run, instance: &Instance) -> Option<Part> {
+/// Which part of the container's stream is to be read now, if any.
+fn part_to_read(
+    followed: Option<&Followed>,
+    run: &Run,
+    container: &ContainerStatus,
+) -> Option<Part> {
     match followed {
         None => Some(Part::Asked),
         Some(Followed::Reading(_)) => None,
@@ -211,9 +279,9 @@ fn part_to_read(followed: Option<&Followed>, run: &Run, instance: &Instance) -> 
             Some(Part::Asked)
         }
         Some(Followed::Ended { at, .. }) => {
-            Some(match (&instance.status.phase, &instance.status.last_exit) {
+            Some(match (&container.state, &container.last_exit) {
                 // It runs again: its last exit is where the part that was read ends.
-                (Phase::Running { .. }, Some(exit)) => Part::After(exit.finished_at),
+                (ContainerPhase::Running { .. }, Some(exit)) => Part::After(exit.finished_at),
                 _ => Part::After(*at),
             })
         }
@@ -222,15 +290,10 @@ fn part_to_read(followed: Option<&Followed>, run: &Run, instance: &Instance) -> 
 }
 
 impl Run {
-    fn of(instance: &Instance) -> Option<Self> {
-        let container = instance
-            .status
-            .containers
-            .iter()
-            .find_map(|c| c.id.clone())?;
+    fn of(container: &ContainerStatus) -> Option<Self> {
         Some(Self {
-            container,
-            restarts: instance.status.restarts,
+            container: container.id.clone()?,
+            restarts: container.restarts,
         })
     }
 }
@@ -239,24 +302,25 @@ impl Run {
 struct Reader {
     client: Client,
     instance: Instance,
+    origin: Origin,
     part: Part,
-    options: LogOptions,
+    what: What,
     sender: mpsc::Sender<Message>,
 }
 
 impl Reader {
     async fn run(self) {
-        let name = self.instance.name.clone();
+        let origin = self.origin.clone();
         let result = self.read().await;
         if result.as_ref().is_err_and(Error::is_unreachable) {
             time::sleep(PAUSE).await;
         }
         // The receiver is gone only when the program is about to end.
-        drop(self.sender.send(Message::Ended(name, result)).await);
+        drop(self.sender.send(Message::Ended(origin, result)).await);
     }
 
     async fn read(&self) -> Result<(), Error> {
-        let mut options = self.options.clone();
+        let mut options = self.what.options.clone();
         match self.part {
             Part::Asked => {}
             Part::About(time) => {
@@ -273,19 +337,23 @@ impl Reader {
         let Instance {
             namespace, name, ..
         } = &self.instance;
-        let mut lines = self.client.logs(namespace, name, &options).await?;
+        let container = self.origin.container.as_ref().or(self.what.only.as_ref());
+        let mut lines = self
+            .client
+            .logs(namespace, name, container, &options)
+            .await?;
         while let Some(line) = lines.next().await? {
             let line = match self.part {
                 Part::After(time) => match after(&line, time) {
                     None => continue,
-                    Some(_) if self.options.timestamps => line,
+                    Some(_) if self.what.options.timestamps => line,
                     Some(start) => line.slice(start..),
                 },
                 Part::Asked | Part::About(_) => line,
             };
             if self
                 .sender
-                .send(Message::Line(name.clone(), line))
+                .send(Message::Line(self.origin.clone(), line))
                 .await
                 .is_err()
             {
@@ -337,40 +405,37 @@ mod tests {
 
     #[test]
     fn a_container_that_starts_again_is_read_from_its_last_exit() {
-        let instance = |phase: Phase, restarts: u32| -> Instance {
-            let mut instance = fixtures::instance("web-0-1", phase);
-            instance.status.restarts = restarts;
-            instance.status.containers = vec![fixtures::container("c1")];
+        let container = |id: &str, state: ContainerPhase, restarts: u32| {
+            let mut container = fixtures::container(id);
+            container.state = state;
+            container.restarts = restarts;
             let finished_at = "2026-01-01T00:00:09Z".parse().unwrap();
-            instance.status.last_exit = Some(Exit {
+            container.last_exit = Some(Exit {
                 code: 1,
                 oom_killed: false,
                 finished_at,
             });
-            instance
+            container
         };
-        let backing_off = Phase::BackingOff {
-            until: fixtures::NOW,
-            reason: String::new(),
+        let running = ContainerPhase::Running {
+            started_at: fixtures::NOW,
         };
-        let part = |followed: Option<&Followed>, instance: &Instance| {
-            part_to_read(followed, &Run::of(instance).unwrap(), instance)
+        let part = |followed: Option<&Followed>, container: &ContainerStatus| {
+            part_to_read(followed, &Run::of(container).unwrap(), container)
         };
-        let first = instance(fixtures::RUNNING, 0);
+        let first = container("c1", running.clone(), 0);
         assert_eq!(part(None, &first), Some(Part::Asked));
         let at = "2026-01-01T00:00:10Z".parse().unwrap();
         let ended = Followed::Ended {
             run: Run::of(&first).unwrap(),
             at,
         };
-        assert_eq!(part(Some(&ended), &instance(backing_off, 0)), None);
+        let backing_off = container("c1", ContainerPhase::Exited, 0);
+        assert_eq!(part(Some(&ended), &backing_off), None);
         let exit = "2026-01-01T00:00:09Z".parse().unwrap();
-        assert_eq!(
-            part(Some(&ended), &instance(fixtures::RUNNING, 1)),
-            Some(Part::After(exit))
-        );
-        let mut replaced = instance(fixtures::RUNNING, 1);
-        replaced.status.containers = vec![fixtures::container("c2")];
+        let again = container("c1", running.clone(), 1);
+        assert_eq!(part(Some(&ended), &again), Some(Part::After(exit)));
+        let replaced = container("c2", running, 1);
         assert_eq!(part(Some(&ended), &replaced), Some(Part::Asked));
     }
 }

@@ -1,4 +1,4 @@
-//! Writes the lines of instances, each with the name of its own where there are several.
+//! Writes the lines of containers, each with the name of its own where there are several.
 
 use std::{
     collections::BTreeMap,
@@ -6,8 +6,8 @@ use std::{
 };
 
 use serde_json::json;
-use windlass_api::ids::InstanceId;
 
+use super::origin::Origin;
 use crate::output::{
     TextFormat, printable,
     style::{self, PREFIXES, paint},
@@ -19,8 +19,8 @@ pub(super) struct Printer<W> {
     out: W,
     format: TextFormat,
     colours: Colours,
-    /// The instances that were seen, in their order: it decides their colour.
-    seen: BTreeMap<InstanceId, usize>,
+    /// The origins that were seen, in their order: it decides their colour.
+    seen: BTreeMap<Origin, usize>,
     /// The length of the longest name.
     width: usize,
 }
@@ -54,42 +54,42 @@ impl<W: Write> Printer<W> {
     }
 
     /// Tells whose lines will come, so that their names are aligned from the first line on.
-    pub(super) fn introduce<'a>(&mut self, instances: impl Iterator<Item = &'a InstanceId>) {
-        for instance in instances {
+    pub(super) fn introduce(&mut self, origins: impl IntoIterator<Item = Origin>) {
+        for origin in origins {
             let order = self.seen.len();
-            self.seen.entry(instance.clone()).or_insert(order);
-            self.width = self.width.max(instance.as_str().len());
+            self.width = self.width.max(origin.to_string().len());
+            self.seen.entry(origin).or_insert(order);
         }
     }
 
     /// Writes a line.
-    pub(super) fn line(&mut self, instance: &InstanceId, line: &[u8]) -> io::Result<()> {
+    pub(super) fn line(&mut self, origin: &Origin, line: &[u8]) -> io::Result<()> {
         if self.format == TextFormat::Json {
             let line = String::from_utf8_lossy(line);
-            return writeln!(
-                self.out,
-                "{}",
-                json!({ "instance": instance, "line": line })
-            );
+            let mut object = json!({ "instance": origin.instance, "line": line });
+            if let Some(container) = &origin.container {
+                object["container"] = json!(container);
+            }
+            return writeln!(self.out, "{object}");
         }
-        self.introduce(std::iter::once(instance));
+        self.introduce([origin.clone()]);
         if self.seen.len() > 1 {
-            let order = self.seen.get(instance).copied().unwrap_or_default();
+            let order = self.seen.get(origin).copied().unwrap_or_default();
             let style = match self.colours {
                 Colours::On => PREFIXES[order % PREFIXES.len()],
                 Colours::Off => style::PLAIN,
             };
-            let prefix = format!("{instance:<0$} | ", self.width);
+            let prefix = format!("{origin:<0$} | ", self.width);
             write!(self.out, "{}", paint(style, prefix))?;
         }
         self.out.write_all(line)?;
         self.out.write_all(b"\n")
     }
 
-    /// Tells on standard error what is to be said about an instance, in its place among the lines.
-    pub(super) fn note(&mut self, instance: &InstanceId, text: &str) -> io::Result<()> {
+    /// Tells on standard error what is to be said about an origin, in its place among the lines.
+    pub(super) fn note(&mut self, origin: &Origin, text: &str) -> io::Result<()> {
         self.flush()?;
-        let note = format!("({instance}: {})", printable(text));
+        let note = format!("({origin}: {})", printable(text));
         writeln!(anstream::stderr(), "{}", paint(style::DIM, note))
     }
 
@@ -103,8 +103,8 @@ impl<W: Write> Printer<W> {
 mod tests {
     use super::*;
 
-    fn id(name: &str) -> InstanceId {
-        name.parse().unwrap()
+    fn id(name: &str) -> Origin {
+        Origin::instance(&name.parse().unwrap())
     }
 
     fn text(printer: Printer<Vec<u8>>) -> String {
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn several_instances_are_named_and_aligned() {
         let mut printer = Printer::new(Vec::new(), TextFormat::Text, Colours::Off);
-        printer.introduce([id("web-0-1"), id("web-10-12")].iter());
+        printer.introduce([id("web-0-1"), id("web-10-12")]);
         printer.line(&id("web-0-1"), b"one").unwrap();
         printer.line(&id("web-10-12"), b"two").unwrap();
         assert_eq!(text(printer), "web-0-1   | one\nweb-10-12 | two\n");
@@ -143,9 +143,13 @@ mod tests {
     fn programs_get_objects() {
         let mut printer = Printer::new(Vec::new(), TextFormat::Json, Colours::On);
         printer.line(&id("a"), b"say \"hi\" \xff").unwrap();
+        let mut log = id("a");
+        log.container = Some("log".parse().unwrap());
+        printer.line(&log, b"x").unwrap();
         assert_eq!(
             text(printer),
-            "{\"instance\":\"a\",\"line\":\"say \\\"hi\\\" \u{fffd}\"}\n"
+            "{\"instance\":\"a\",\"line\":\"say \\\"hi\\\" \u{fffd}\"}\n\
+             {\"container\":\"log\",\"instance\":\"a\",\"line\":\"x\"}\n"
         );
     }
 }

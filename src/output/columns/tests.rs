@@ -14,21 +14,21 @@ fn shown<T: Row>(items: &[T], detail: Detail, namespaces: Namespaces) -> String 
 }
 
 #[test]
-fn workloads_show_how_many_run_and_why_not_more() {
+fn workloads_show_how_many_are_ready_and_why_not_more() {
     let mut late = fixtures::workload("api", 0, 2);
     late.status.reasons = vec!["1 of 1 nodes: too little memory".to_owned()];
     let workloads = [fixtures::workload("web", 3, 3), late];
     assert_eq!(
         shown(&workloads, Detail::Normal, Namespaces::One),
-        "NAME   KIND      RUNNING   UPDATED   REVISION   AGE\n\
-         web    Service   3/3       3         1          10m\n\
-         api    Service   0/2       0         1          10m\n"
+        "NAME   KIND      READY   UPDATED   STATE        REVISION   AGE\n\
+         web    Service   3/3     3         settled      1          10m\n\
+         api    Service   0/2     0         in trouble   1          10m\n"
     );
     assert_eq!(
         shown(&workloads, Detail::Wide, Namespaces::All),
-        "NAMESPACE   NAME   KIND      RUNNING   UPDATED   REVISION   AGE   IMAGE        STATUS\n\
-         default     web    Service   3/3       3         1          10m   nginx:1.27   settled\n\
-         default     api    Service   0/2       0         1          10m   nginx:1.27   \
+        "NAMESPACE   NAME   KIND      READY   UPDATED   STATE        REVISION   AGE   IMAGE        REASON\n\
+         default     web    Service   3/3     3         settled      1          10m   nginx:1.27   -\n\
+         default     api    Service   0/2     0         in trouble   1          10m   nginx:1.27   \
          1 of 1 nodes: too little memory\n"
     );
 }
@@ -48,12 +48,39 @@ fn instances_show_where_they_are() {
     ];
     assert_eq!(
         shown(&instances, Detail::Wide, Namespaces::One),
-        "NAME      WORKLOAD   PHASE        RESTARTS   NODE     AGE   ADDRESS   REVISION   IMAGE        REASON\n\
-         web-0-1   web        Running      0          edge-1   10m   -         1          nginx:1.27   -\n\
-         web-1-2   web        BackingOff   0          edge-1   10m   -         1          nginx:1.27   exit code 1\n\
-         web-2-3   web        Unknown      0          edge-1   10m   -         1          nginx:1.27   \
+        "NAME      WORKLOAD   PHASE        READY   RESTARTS   NODE     AGE   ADDRESS   REVISION   IMAGE        REASON\n\
+         web-0-1   web        Running      0/1     0          edge-1   10m   -         1          nginx:1.27   -\n\
+         web-1-2   web        BackingOff   0/1     0          edge-1   10m   -         1          nginx:1.27   exit code 1\n\
+         web-2-3   web        Unknown      0/1     0          edge-1   10m   -         1          nginx:1.27   \
          node edge-1 is lost; last seen Running\n"
     );
+}
+
+#[test]
+fn jobs_and_schedules_show_what_counts_for_them() {
+    let running = serde_json::json!({ "state": "Running" });
+    let next = serde_json::json!({ "next": "2026-01-01T03:00:00Z" });
+    let workloads = [
+        fixtures::job("load", running),
+        fixtures::schedule("backup", next),
+    ];
+    assert_eq!(
+        shown(&workloads, Detail::Normal, Namespaces::One),
+        "NAME     KIND      READY   UPDATED   STATE         REVISION   AGE\n\
+         load     Job       -       -         running 2/5   1          10m\n\
+         backup   CronJob   -       -         next in 3h    1          10m\n"
+    );
+}
+
+#[test]
+fn init_containers_do_not_count_as_ready() {
+    let mut instance = fixtures::instance("web-0-1", RUNNING);
+    instance.images = vec!["nginx:1.27".to_owned(), "log:1".to_owned()];
+    assert_eq!(containers_ready(&instance), "0/2");
+    let mut ready = fixtures::container("c2");
+    ready.readiness = windlass_api::status::Readiness::Ready;
+    instance.status.containers = vec![ready.clone(), fixtures::container("c1"), ready];
+    assert_eq!(containers_ready(&instance), "1/2");
 }
 
 #[test]
