@@ -4,10 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use bollard::{container::LogOutput, exec::StartExecResults, models::ExecConfig};
 use futures_util::StreamExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::engine::{CHANGE_WITHIN, Engine, READ_WITHIN};
 use crate::runtime::{ContainerId, Error, ErrorKind, ExecOutcome, ExecOutput, Result};
+
+/// How long to wait before the engine is asked again how a command ended: it closes the output a
+/// moment before it knows. A command that goes on without an output is asked after for ever less.
+const END_POLL_MIN: Duration = Duration::from_millis(5);
+/// The longest such wait.
+const END_POLL_MAX: Duration = Duration::from_secs(1);
 
 /// Runs a command in a container. The engine cannot end one that takes too long: it goes on until
 /// it ends, or its container does.
@@ -19,6 +25,7 @@ pub(super) async fn run(
 ) -> Result<ExecOutcome> {
     let deadline = Instant::now() + within;
     let mut output = ExecOutput::default();
+    let mut pause = END_POLL_MIN;
     let client = engine.client().await?;
     let config = ExecConfig {
         cmd: Some(command.to_vec()),
@@ -50,17 +57,24 @@ pub(super) async fn run(
             }
         }
     }
-    let inspect = client.inspect_exec(&exec);
-    let ended = engine
-        .call("ask how the command ended", READ_WITHIN, inspect)
-        .await?;
-    match ended.exit_code {
-        Some(code) => Ok(ExecOutcome::Exited { code, output }),
-        // It closed its output and goes on; nothing tells when it ends.
-        None if ended.running == Some(true) => Ok(ExecOutcome::TimedOut { output }),
-        None => Err(Error {
-            kind: ErrorKind::Other,
-            message: "docker does not tell how the command ended".to_owned(),
-        }),
+    loop {
+        let inspect = client.inspect_exec(&exec);
+        let ended = engine
+            .call("ask how the command ended", READ_WITHIN, inspect)
+            .await?;
+        match ended.exit_code {
+            Some(code) => return Ok(ExecOutcome::Exited { code, output }),
+            None if ended.running != Some(true) => {
+                return Err(Error {
+                    kind: ErrorKind::Other,
+                    message: "docker does not tell how the command ended".to_owned(),
+                });
+            }
+            // It closed its output and goes on.
+            None if Instant::now() >= deadline => return Ok(ExecOutcome::TimedOut { output }),
+            None => {}
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(END_POLL_MAX);
     }
 }
