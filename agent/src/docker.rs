@@ -27,10 +27,10 @@ use windlass_api::{
 };
 
 use crate::runtime::{
-    BoxStream, Container, ContainerId, ContainerState, EngineInfo, Error, ErrorKind, ExecOutcome,
-    Owner, Result, Runtime,
+    BoxStream, Container, ContainerId, EngineInfo, Error, ErrorKind, ExecOutcome, Owner, Result,
+    Runtime,
 };
-use containers::Listed;
+use containers::{Inspected, Listed};
 use engine::{CHANGE_WITHIN, Engine, READ_WITHIN};
 use inspections::{Inspections, Lookup};
 use networks::Networks;
@@ -89,10 +89,11 @@ impl Docker {
         Ok(docker)
     }
 
-    /// The state of a listed container, read if it is not known. `None` if it went away.
-    async fn state(&self, id: &ContainerId, lookup: Lookup) -> Result<Option<ContainerState>> {
+    /// What there is to know of a listed container, read if it is not known. `None` if it went
+    /// away.
+    async fn inspect(&self, id: &ContainerId, lookup: Lookup) -> Result<Option<Inspected>> {
         let ticket = match lookup {
-            Lookup::Known(state) => return Ok(Some(state)),
+            Lookup::Known(inspected) => return Ok(Some(inspected)),
             Lookup::Needed(ticket) => ticket,
         };
         let client = self.engine.client().await?;
@@ -103,12 +104,12 @@ impl Docker {
             .await
         {
             Ok(response) => {
-                let state = containers::inspected_state(&response).ok_or_else(|| Error {
+                let inspected = containers::inspected(&response).ok_or_else(|| Error {
                     kind: ErrorKind::Other,
                     message: format!("docker does not tell the state of container {}", id.0),
                 })?;
-                self.inspections().store(id, ticket, state.clone());
-                Ok(Some(state))
+                self.inspections().store(id, ticket, inspected.clone());
+                Ok(Some(inspected))
             }
             Err(error) if error.kind == ErrorKind::NoSuchContainer => Ok(None),
             Err(error) => Err(error),
@@ -238,8 +239,8 @@ impl Runtime for Docker {
         let lookups = self.inspections().look_up(&listed);
         stream::iter(listed.into_iter().zip(lookups))
             .map(|(listed, lookup)| async move {
-                let state = self.state(&listed.id, lookup).await?;
-                Ok(state.map(|state| listed.with_state(state)))
+                let inspected = self.inspect(&listed.id, lookup).await?;
+                Ok(inspected.map(|inspected| listed.with_state(inspected)))
             })
             .buffered(READS_AT_ONCE)
             .try_filter_map(|container| async { Ok(container) })

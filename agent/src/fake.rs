@@ -343,6 +343,7 @@ impl State {
                     .image
             ),
             address: None,
+            healthcheck: None,
             stop_grace: assigned.template.stop_grace_period,
             state: ContainerState::Created,
         };

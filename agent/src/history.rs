@@ -175,6 +175,7 @@ mod tests {
             revision: RevisionNumber(1),
             image_id: String::new(),
             address: None,
+            healthcheck: None,
             stop_grace: Span::from_secs(10),
             state,
         }

@@ -18,6 +18,7 @@ use windlass_api::{
 
 use crate::{
     history::{Histories, History},
+    probe::Healths,
     runtime::{Container, ContainerId, ContainerState},
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Input<'a> {
     pub(crate) containers: &'a [Container],
     /// What is remembered of instances.
     pub(crate) histories: &'a Histories,
+    /// How the running containers are that are probed.
+    pub(crate) health: &'a Healths,
     /// What was found out about the images of instances that have no container.
     pub(crate) images: &'a BTreeMap<InstanceId, ImageState>,
     /// What is being done, or was done since the containers were listed.
@@ -141,6 +144,7 @@ pub(crate) fn plan(input: &Input<'_>) -> Plan {
             wanted: Wanted::new(input.assignment, id),
             containers: containers.get(id).map_or(&[], Vec::as_slice),
             history: input.histories.get(id).unwrap_or(&no_history),
+            health: input.health,
             image: input.images.get(id).copied(),
             now: input.now,
         };

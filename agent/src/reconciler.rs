@@ -22,6 +22,7 @@ use crate::{
     board::{Board, Machine, Snapshot, publish},
     ledger::Held,
     plan::{Plan, Step},
+    probe::Prober,
     runtime::{Container, Error, Owner, Result, Runtime},
     slot::{Slot, at},
     worker::{Outcome, Worker},
@@ -74,6 +75,7 @@ pub(crate) struct Reconciler<R> {
     current: Option<Arc<Held>>,
     wakeups: Arc<Notify>,
     worker: Worker<R>,
+    prober: Prober<R>,
     state: State,
     engine: Engine,
     look: Slot<Looked>,
@@ -151,6 +153,7 @@ impl<R: Runtime> Reconciler<R> {
         let histories = board.histories.borrow().clone();
         Self {
             worker: Worker::new(Arc::clone(&runtime), owner.clone()),
+            prober: Prober::new(Arc::clone(&runtime)),
             runtime,
             owner,
             local,
@@ -171,7 +174,8 @@ impl<R: Runtime> Reconciler<R> {
         }
     }
 
-    /// Works until `shutdown`. Leaves all containers as they are then. Fails if a step panicked.
+    /// Works until `shutdown`. Leaves all containers as they are then. Fails if a step or a check
+    /// panicked.
     pub(crate) async fn run(
         self,
         shutdown: CancellationToken,
@@ -196,6 +200,10 @@ impl<R: Runtime> Reconciler<R> {
                 () = shutdown.cancelled() => break,
                 Ok(()) = self.held.changed() => self.reassign(),
                 outcome = self.worker.next() => self.finish(outcome?),
+                changed = self.prober.changed() => {
+                    changed?;
+                    self.act();
+                }
                 looked = self.look.next() => self.looked(looked),
                 done = self.chore.next() => self.chore_done(done),
                 () = self.wakeups.notified() => self.look_soon(),
@@ -241,6 +249,7 @@ impl<R: Runtime> Reconciler<R> {
                     self.chores.engine_is_back();
                 }
                 self.engine = Engine::Answers;
+                self.probe();
                 publish(&self.board.health, RuntimeHealth::Healthy);
                 self.act();
                 self.begin_chore();
@@ -250,6 +259,7 @@ impl<R: Runtime> Reconciler<R> {
                     tracing::warn!(reason = %error, "the container engine does not answer; containers are left as they are");
                 }
                 self.engine = Engine::Silent;
+                self.prober.pause();
                 self.act_at = None;
                 publish(&self.board.health, unhealthy(&error));
                 self.look_at = Some(now + ENGINE_RETRY);
@@ -267,7 +277,17 @@ impl<R: Runtime> Reconciler<R> {
             }
         }
         self.current = held;
+        if self.engine == Engine::Answers {
+            self.probe();
+        }
         self.act();
+    }
+
+    /// Tells the prober what runs.
+    fn probe(&mut self) {
+        let assignment = self.current.as_ref().map(|h| &h.assignment);
+        let subjects = self.state.subjects(assignment);
+        self.prober.observe(&subjects, (self.clock)());
     }
 
     fn finish(&mut self, outcome: Outcome) {
@@ -293,7 +313,7 @@ impl<R: Runtime> Reconciler<R> {
             steps,
             wake_at,
             statuses,
-        } = self.state.advance(assignment, now);
+        } = self.state.advance(assignment, self.prober.healths(), now);
         for step in steps {
             tracing::debug!(instance = %step.instance(), activity = ?step.activity(), "a step begins");
             self.worker.begin(step);

@@ -57,8 +57,26 @@ pub struct Container {
     pub address: Option<IpAddr>,
     /// How long it may take to stop, as it was created with.
     pub stop_grace: Span,
+    /// What its image's own health check says, while it runs and has one.
+    pub healthcheck: Option<Healthcheck>,
     /// Its state.
     pub state: ContainerState,
+}
+
+/// What the health check of an image says, which the engine makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Healthcheck {
+    /// It has not passed yet, and not failed too often.
+    Starting,
+    /// It passes.
+    Healthy,
+    /// It failed too often in a row.
+    Unhealthy {
+        /// How its last command ended.
+        exit_code: i64,
+        /// What that wrote; at most the 4 kB that the engine keeps of it.
+        output: String,
+    },
 }
 
 /// The engine's id of a container.

@@ -7,6 +7,8 @@
 
 #[path = "docker/fixture.rs"]
 mod fixture;
+#[path = "docker/health.rs"]
+mod health;
 #[path = "docker/lifecycle.rs"]
 mod lifecycle;
 #[path = "docker/networks.rs"]

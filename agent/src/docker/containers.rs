@@ -3,7 +3,8 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryStateEnum, Health, HealthStatusEnum,
 };
 use jiff::Timestamp;
 use windlass_api::{
@@ -13,7 +14,7 @@ use windlass_api::{
 };
 
 use super::names;
-use crate::runtime::{Container, ContainerId, ContainerState, Owner};
+use crate::runtime::{Container, ContainerId, ContainerState, Healthcheck, Owner};
 
 /// A container of ours as the engine lists it: without exit code and times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) struct Listed {
     pub(super) id: ContainerId,
     /// The state that it was in.
     pub(super) status: Status,
+    /// What its image's health check said, if it has one.
+    pub(super) checked: Option<Checked>,
     instance: InstanceId,
     namespace: Namespace,
     revision: RevisionNumber,
@@ -41,6 +44,26 @@ pub(super) enum Status {
     Exited,
     /// It is being removed.
     Removing,
+}
+
+/// What the health check of an image says, as far as the list tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// It has not passed yet.
+    Starting,
+    /// It passes.
+    Healthy,
+    /// It fails.
+    Unhealthy,
+}
+
+/// What the engine says of one container alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Inspected {
+    /// Its state.
+    pub(super) state: ContainerState,
+    /// What its image's health check says, if it has one.
+    pub(super) healthcheck: Option<Healthcheck>,
 }
 
 /// Why a container with our cluster's and node's labels is left alone.
@@ -75,6 +98,7 @@ impl Listed {
         Ok(Self {
             id: ContainerId(summary.id.clone().ok_or(NotOurs::Incomplete("id"))?),
             status: status(summary.state).ok_or(NotOurs::Incomplete("state"))?,
+            checked: checked(summary.status.as_deref().unwrap_or_default()),
             instance,
             namespace,
             revision: label(labels, names::REVISION)?,
@@ -85,10 +109,11 @@ impl Listed {
     }
 
     /// The container, now that its state is known.
-    pub(super) fn with_state(self, state: ContainerState) -> Container {
-        let address = match state {
-            ContainerState::Running { .. } => self.address,
-            _ => None,
+    pub(super) fn with_state(self, inspected: Inspected) -> Container {
+        let Inspected { state, healthcheck } = inspected;
+        let (address, healthcheck) = match state {
+            ContainerState::Running { .. } => (self.address, healthcheck),
+            _ => (None, None),
         };
         Container {
             id: self.id,
@@ -97,6 +122,7 @@ impl Listed {
             revision: self.revision,
             image_id: self.image_id,
             address,
+            healthcheck,
             stop_grace: self.stop_grace,
             state,
         }
@@ -132,8 +158,49 @@ fn address(summary: &ContainerSummary) -> Option<IpAddr> {
         .find_map(|endpoint| endpoint.ip_address.as_ref()?.parse().ok())
 }
 
+/// What the list says of a health check in the text that it has for people, like
+/// `Up 5 minutes (healthy)`: it has no field for it before version 1.52 of the API.
+fn checked(status: &str) -> Option<Checked> {
+    let (_, health) = status.strip_suffix(')')?.rsplit_once(" (")?;
+    match health {
+        "health: starting" => Some(Checked::Starting),
+        "healthy" => Some(Checked::Healthy),
+        "unhealthy" => Some(Checked::Unhealthy),
+        // `Exited (0)`, `Up 5 minutes (Paused)`.
+        _ => None,
+    }
+}
+
+/// What the engine says of a container alone. `None` if it says too little.
+pub(super) fn inspected(response: &ContainerInspectResponse) -> Option<Inspected> {
+    let health = response
+        .state
+        .as_ref()
+        .and_then(|state| state.health.as_ref());
+    Some(Inspected {
+        state: inspected_state(response)?,
+        healthcheck: health.and_then(healthcheck),
+    })
+}
+
+fn healthcheck(health: &Health) -> Option<Healthcheck> {
+    use HealthStatusEnum as Status;
+    match health.status? {
+        Status::EMPTY | Status::NONE => None,
+        Status::STARTING => Some(Healthcheck::Starting),
+        Status::HEALTHY => Some(Healthcheck::Healthy),
+        Status::UNHEALTHY => {
+            let last = health.log.iter().flatten().next_back();
+            Some(Healthcheck::Unhealthy {
+                exit_code: last.and_then(|result| result.exit_code).unwrap_or(1),
+                output: last.and_then(|r| r.output.clone()).unwrap_or_default(),
+            })
+        }
+    }
+}
+
 /// The state of a container from what the engine says of it alone. `None` if it says too little.
-pub(super) fn inspected_state(response: &ContainerInspectResponse) -> Option<ContainerState> {
+fn inspected_state(response: &ContainerInspectResponse) -> Option<ContainerState> {
     use ContainerStateStatusEnum as State;
     let state = response.state.as_ref()?;
     match state.status? {
@@ -188,6 +255,13 @@ mod tests {
         Listed::read(&owner, &serde_json::from_value(summary).unwrap())
     }
 
+    fn only(state: ContainerState) -> Inspected {
+        Inspected {
+            state,
+            healthcheck: None,
+        }
+    }
+
     const NAME: &str = "windlass.00000000.shop.web-0-1";
 
     #[test]
@@ -196,11 +270,14 @@ mod tests {
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
         let running = listed
             .clone()
-            .with_state(ContainerState::Running { started_at: now });
+            .with_state(only(ContainerState::Running { started_at: now }));
         assert_eq!(running.instance.as_str(), "web-0-1");
         assert_eq!(running.stop_grace.as_millis(), 1500);
         assert_eq!(running.address, Some("172.18.0.2".parse().unwrap()));
-        assert_eq!(listed.with_state(ContainerState::Created).address, None);
+        assert_eq!(
+            listed.with_state(only(ContainerState::Created)).address,
+            None
+        );
     }
 
     #[test]
@@ -240,6 +317,43 @@ mod tests {
         assert_eq!((exit.code, exit.oom_killed), (137, true));
         assert_eq!(started_at.to_string(), "2026-01-01T00:00:00.123Z");
         assert_eq!(exit.finished_at.to_string(), "2026-01-01T00:00:05Z");
+    }
+
+    #[test]
+    fn a_health_check_is_read_from_the_list_and_alone() {
+        for (text, expected) in [
+            ("Up 5 minutes (healthy)", Some(Checked::Healthy)),
+            ("Up 5 minutes (unhealthy)", Some(Checked::Unhealthy)),
+            ("Up 1 second (health: starting)", Some(Checked::Starting)),
+            ("Up 5 minutes", None),
+            ("Up 5 minutes (Paused)", None),
+            ("Exited (0) 2 minutes ago", None),
+            ("", None),
+        ] {
+            assert_eq!(checked(text), expected, "{text}");
+        }
+        let read = |health: Value| {
+            let response = json!({ "State": {
+                "Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "Health": health,
+            }});
+            inspected(&serde_json::from_value(response).unwrap())
+                .unwrap()
+                .healthcheck
+        };
+        assert_eq!(read(json!({ "Status": "none" })), None);
+        assert_eq!(
+            read(json!({ "Status": "healthy" })),
+            Some(Healthcheck::Healthy)
+        );
+        let log = json!([{ "ExitCode": 0, "Output": "ok" }, { "ExitCode": 1, "Output": "full" }]);
+        let unhealthy = Healthcheck::Unhealthy {
+            exit_code: 1,
+            output: "full".to_owned(),
+        };
+        assert_eq!(
+            read(json!({ "Status": "unhealthy", "Log": log })),
+            Some(unhealthy)
+        );
     }
 
     #[test]

@@ -12,10 +12,18 @@ use jiff::Timestamp;
 use super::{engine::Engine, inspections::Inspections, names};
 use crate::runtime::{BoxStream, ContainerId, Owner, Result};
 
-/// The events after which a container may be in another state. The engine sends no others, above
-/// all not the `exec_*` ones, of which health checks make thousands.
-const KINDS: [&str; 7] = [
-    "create", "start", "die", "oom", "destroy", "pause", "unpause",
+/// The events after which a container may be in another state, or its image's health check says
+/// something else. The engine sends no others, above all not the `exec_*` ones, of which health
+/// checks make thousands.
+const KINDS: [&str; 8] = [
+    "create",
+    "start",
+    "die",
+    "oom",
+    "destroy",
+    "pause",
+    "unpause",
+    "health_status",
 ];
 
 /// The containers with which something happens from `now` on. Each event makes void what was read

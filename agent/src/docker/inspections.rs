@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::containers::{Listed, Status};
-use crate::runtime::{ContainerId, ContainerState};
+use super::containers::{Checked, Inspected, Listed, Status};
+use crate::runtime::{ContainerId, ContainerState, Healthcheck};
 
 /// The states of the containers that the last list named, and nothing else.
 ///
@@ -23,14 +23,14 @@ struct Entry {
     /// How often something happened to the container.
     marks: u64,
     /// What was read, and `marks` at the time when that was begun.
-    read: Option<(u64, ContainerState)>,
+    read: Option<(u64, Inspected)>,
 }
 
 /// What is known of a listed container.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// Its state.
-    Known(ContainerState),
+    /// All of it.
+    Known(Inspected),
     /// It has to be read; the result is handed in with the ticket.
     Needed(Ticket),
 }
@@ -64,23 +64,23 @@ impl Inspections {
 
     fn look_up_one(&mut self, listed: &Listed) -> Lookup {
         match listed.status {
-            Status::Created => return Lookup::Known(ContainerState::Created),
-            Status::Removing => return Lookup::Known(ContainerState::Removing),
+            Status::Created => return known(ContainerState::Created),
+            Status::Removing => return known(ContainerState::Removing),
             Status::Running | Status::Exited => {}
         }
         let entry = self.entries.entry(listed.id.clone()).or_default();
         match &entry.read {
-            Some((marks, state)) if *marks == entry.marks && status_of(state) == listed.status => {
-                Lookup::Known(state.clone())
+            Some((marks, inspected)) if *marks == entry.marks && agree(inspected, listed) => {
+                Lookup::Known(inspected.clone())
             }
             _ => Lookup::Needed(Ticket(entry.marks)),
         }
     }
 
     /// Keeps what was read of a container.
-    pub(super) fn store(&mut self, id: &ContainerId, ticket: Ticket, state: ContainerState) {
+    pub(super) fn store(&mut self, id: &ContainerId, ticket: Ticket, inspected: Inspected) {
         if let Some(entry) = self.entries.get_mut(id) {
-            entry.read = Some((ticket.0, state));
+            entry.read = Some((ticket.0, inspected));
         }
     }
 
@@ -90,6 +90,25 @@ impl Inspections {
         self.not_ours = ids;
         new
     }
+}
+
+/// What needs no reading.
+fn known(state: ContainerState) -> Lookup {
+    Lookup::Known(Inspected {
+        state,
+        healthcheck: None,
+    })
+}
+
+/// Whether a list shows what was read before it.
+fn agree(inspected: &Inspected, listed: &Listed) -> bool {
+    let checked = inspected.healthcheck.as_ref().map(|check| match check {
+        Healthcheck::Starting => Checked::Starting,
+        Healthcheck::Healthy => Checked::Healthy,
+        Healthcheck::Unhealthy { .. } => Checked::Unhealthy,
+    });
+    let runs = listed.status == Status::Running;
+    status_of(&inspected.state) == listed.status && (!runs || checked == listed.checked)
 }
 
 fn status_of(state: &ContainerState) -> Status {
@@ -111,12 +130,16 @@ mod tests {
     use crate::runtime::Owner;
 
     fn listed(state: &str) -> Vec<Listed> {
+        listed_as(state, "")
+    }
+
+    fn listed_as(state: &str, status: &str) -> Vec<Listed> {
         let owner = Owner {
             cluster: ClusterId(Uuid::nil()),
             node: "n1".parse().unwrap(),
         };
         let summary = serde_json::from_value(json!({
-            "Id": "c1", "State": state, "Names": ["/windlass.00000000.shop.web-0-1"],
+            "Id": "c1", "State": state, "Status": status, "Names": ["/windlass.00000000.shop.web-0-1"],
             "Labels": {
                 "windlass.instance": "web-0-1", "windlass.namespace": "shop",
                 "windlass.revision": "4", "windlass.stop-grace": "1s",
@@ -125,9 +148,12 @@ mod tests {
         vec![Listed::read(&owner, &summary.unwrap()).unwrap()]
     }
 
-    fn running() -> ContainerState {
-        ContainerState::Running {
-            started_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+    fn running() -> Inspected {
+        Inspected {
+            state: ContainerState::Running {
+                started_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            },
+            healthcheck: None,
         }
     }
 
@@ -152,6 +178,23 @@ mod tests {
             [Lookup::Known(running())]
         );
         ticket(&mut inspections, "exited");
+    }
+
+    #[test]
+    fn a_container_is_read_again_when_its_health_changed_without_an_event() {
+        let mut inspections = Inspections::default();
+        let first = ticket(&mut inspections, "running");
+        inspections.store(&id(), first, running());
+        let healthy = || listed_as("running", "Up 2 seconds (healthy)");
+        let Lookup::Needed(second) = inspections.look_up(&healthy()).remove(0) else {
+            panic!("what was read before has no health");
+        };
+        let read = Inspected {
+            healthcheck: Some(Healthcheck::Healthy),
+            ..running()
+        };
+        inspections.store(&id(), second, read.clone());
+        assert_eq!(inspections.look_up(&healthy()), [Lookup::Known(read)]);
     }
 
     #[test]
@@ -183,7 +226,7 @@ mod tests {
     fn a_container_that_was_never_started_is_not_read() {
         let mut inspections = Inspections::default();
         let lookups = inspections.look_up(&listed("created"));
-        assert_eq!(lookups, [Lookup::Known(ContainerState::Created)]);
+        assert_eq!(lookups, [known(ContainerState::Created)]);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, PortBinding,
-    PortMap, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
 use windlass_api::{
-    spec::{Port, Resources},
+    spec::{Port, Probes, Resources},
     wire::AssignedInstance,
 };
 
@@ -63,11 +63,21 @@ pub(super) fn payload(
         working_dir: container.working_dir.clone(),
         exposed_ports: Some(exposed_ports(&container.ports)),
         labels: Some(names::labels(owner, instance).into_iter().collect()),
+        healthcheck: healthcheck(&container.probes),
         stop_signal: container.stop_signal.clone(),
         stop_timeout: i64::try_from(instance.template.stop_grace_period.as_secs_ceil()).ok(),
         host_config: Some(host_config(&container.ports, &container.resources, network)),
         ..ContainerCreateBody::default()
     }
+}
+
+/// Switches the image's own health check off where the manifest has probes: the engine would run
+/// it for nothing.
+fn healthcheck(probes: &Probes) -> Option<HealthConfig> {
+    (!probes.is_empty()).then(|| HealthConfig {
+        test: Some(vec!["NONE".to_owned()]),
+        ..HealthConfig::default()
+    })
 }
 
 /// The user's variables, and below them what tells a program who it is.

@@ -12,6 +12,7 @@ use windlass_api::{
 use super::{Activity, ImageState, Step, assigned};
 use crate::{
     history::History,
+    probe::Healths,
     runtime::{Container, ContainerState},
 };
 
@@ -69,6 +70,7 @@ pub(super) struct Instance<'a> {
     /// Its containers, the one to keep first.
     pub(super) containers: &'a [&'a Container],
     pub(super) history: &'a History,
+    pub(super) health: &'a Healths,
     pub(super) image: Option<ImageState>,
     pub(super) now: Timestamp,
 }
@@ -199,6 +201,24 @@ impl Instance<'_> {
         }
     }
 
+    /// Whether a container that runs can serve: as its probes say, or because it has none.
+    fn readiness(&self, container: &Container) -> Readiness {
+        if let Some(health) = self.health.get(&container.id) {
+            return health.readiness.clone();
+        }
+        let probed = match self.wanted {
+            Wanted::Yes(wanted) => wanted
+                .template
+                .main()
+                .is_some_and(|c| c.probes.startup.is_some() || c.probes.readiness.is_some()),
+            Wanted::Unknown | Wanted::No => false,
+        };
+        match probed {
+            true => Readiness::default(),
+            false => Readiness::Ready,
+        }
+    }
+
     /// What is told of it in this phase.
     pub(super) fn status(&self, phase: Phase) -> InstanceStatus {
         let kept = self.containers.first();
@@ -229,7 +249,7 @@ impl Instance<'_> {
                 ContainerPhase::Running {
                     started_at: *started_at,
                 },
-                Readiness::Ready,
+                self.readiness(container),
             ),
             ContainerState::Exited { .. } | ContainerState::Removing => {
                 (ContainerPhase::Exited, Readiness::default())

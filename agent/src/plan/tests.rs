@@ -19,6 +19,7 @@ struct World {
     assignment: Option<Assignment>,
     containers: Vec<Container>,
     histories: Histories,
+    health: Healths,
     images: BTreeMap<InstanceId, ImageState>,
     busy: BTreeMap<InstanceId, Activity>,
 }
@@ -45,6 +46,7 @@ impl World {
             assignment: self.assignment.as_ref(),
             containers: &self.containers,
             histories: &self.histories,
+            health: &self.health,
             images: &self.images,
             busy: &self.busy,
             now,
@@ -101,6 +103,7 @@ fn container(instance: &str, container: &str, state: ContainerState) -> Containe
         revision: RevisionNumber(1),
         image_id: "sha256:1".to_owned(),
         address: None,
+        healthcheck: None,
         stop_grace: Span::from_secs(7),
         state,
     }
@@ -411,6 +414,7 @@ prop_compose! {
         let by_number = |n: usize| id(&format!("web-{n}-{n}"));
         let world = World::of(assigned.into_iter().flatten().collect());
         World {
+            health: Healths::new(),
             assignment: world.assignment.filter(|_| known),
             containers: containers.into_iter().flatten().collect(),
             histories: histories.into_iter().flatten().collect(),

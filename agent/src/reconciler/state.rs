@@ -13,7 +13,8 @@ use windlass_api::{
 use crate::{
     history::Histories,
     plan::{self, Activity, ImageState, Input, Plan, Step},
-    runtime::{Container, ContainerId, Error, ErrorKind},
+    probe::{Healths, Subject},
+    runtime::{Container, ContainerId, ContainerState, Error, ErrorKind},
     worker::Outcome,
 };
 
@@ -115,7 +116,12 @@ impl State {
     }
 
     /// Plans, and takes the steps of the plan for begun.
-    pub(super) fn advance(&mut self, assignment: Option<&Assignment>, now: Timestamp) -> Plan {
+    pub(super) fn advance(
+        &mut self,
+        assignment: Option<&Assignment>,
+        health: &Healths,
+        now: Timestamp,
+    ) -> Plan {
         self.update_histories(assignment, now);
         let busy = self
             .busy
@@ -126,6 +132,7 @@ impl State {
             assignment,
             containers: &self.containers,
             histories: &self.histories,
+            health,
             images: &self.images,
             busy: &busy,
             now,
@@ -138,6 +145,25 @@ impl State {
             self.busy.insert(step.instance().clone(), busy);
         }
         plan
+    }
+
+    /// The containers that run and are wanted, to be probed.
+    pub(super) fn subjects<'a>(&'a self, assignment: Option<&'a Assignment>) -> Vec<Subject<'a>> {
+        let subject = |container: &'a Container| {
+            let ContainerState::Running { started_at } = container.state else {
+                return None;
+            };
+            let assigned = plan::assigned(assignment, &container.instance)?;
+            let current = assigned.revision == container.revision;
+            Some(Subject {
+                container: &container.id,
+                started_at,
+                address: container.address,
+                spec: assigned.template.main().filter(|_| current)?,
+                healthcheck: container.healthcheck.as_ref(),
+            })
+        };
+        self.containers.iter().filter_map(subject).collect()
     }
 
     fn update_histories(&mut self, assignment: Option<&Assignment>, now: Timestamp) {
@@ -238,10 +264,7 @@ mod tests {
     use windlass_api::{duration::Span, status::Phase};
 
     use super::*;
-    use crate::{
-        runtime::ContainerState,
-        testing::{held, id, instance},
-    };
+    use crate::testing::{held, id, instance};
 
     const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -261,6 +284,7 @@ mod tests {
             revision: assigned.revision,
             image_id: String::new(),
             address: None,
+            healthcheck: None,
             stop_grace: Span::from_secs(10),
             state: ContainerState::Running { started_at: NOW },
         }
@@ -270,19 +294,19 @@ mod tests {
     fn a_list_from_before_a_step_ended_says_nothing_about_it() {
         let assignment = held(1, vec![instance("web-0-1")]).assignment;
         let mut state = State::default();
-        let plan = state.advance(Some(&assignment), NOW);
+        let plan = state.advance(Some(&assignment), &Healths::new(), NOW);
         assert_eq!(plan.steps, [Step::Launch(instance("web-0-1"))]);
 
         let early = state.list_begins();
         assert_eq!(state.finished(launched(), NOW), Then::List);
         state.listed(early, vec![]);
-        let plan = state.advance(Some(&assignment), NOW);
+        let plan = state.advance(Some(&assignment), &Healths::new(), NOW);
         assert_eq!(plan.steps, []);
         assert_eq!(plan.statuses[&id("web-0-1")].phase, Phase::Starting);
 
         let late = state.list_begins();
         state.listed(late, vec![running()]);
-        let plan = state.advance(Some(&assignment), NOW);
+        let plan = state.advance(Some(&assignment), &Healths::new(), NOW);
         assert_eq!(plan.steps, []);
         assert!(plan.statuses[&id("web-0-1")].phase.is_running());
         assert_eq!(plan.statuses[&id("web-0-1")].restarts, 0);
@@ -290,7 +314,7 @@ mod tests {
         // And when it is missing in a list from after, it is gone.
         let later = state.list_begins();
         state.listed(later, vec![]);
-        let plan = state.advance(Some(&assignment), NOW);
+        let plan = state.advance(Some(&assignment), &Healths::new(), NOW);
         assert_eq!(plan.steps, [Step::Launch(instance("web-0-1"))]);
     }
 }

@@ -162,3 +162,12 @@ fn ports_are_published_where_the_manifest_says_so() {
         json!({ "80/tcp": [{ "HostPort": "8080" }, { "HostPort": "8081" }] })
     );
 }
+
+#[test]
+fn probes_switch_the_image_s_own_health_check_off() {
+    let probes = json!({ "readiness": { "tcp": { "port": 80 } } });
+    let body = made(json!({ "image": "nginx:1.27", "probes": probes }));
+    assert_eq!(body.healthcheck.unwrap().test.unwrap(), ["NONE"]);
+    let body = made(json!({ "image": "nginx:1.27" }));
+    assert_eq!(body.healthcheck, None);
+}

@@ -1,0 +1,224 @@
+use serde_json::json;
+use windlass_api::spec::ContainerSpec;
+
+use super::*;
+use crate::{
+    fake::{Call, Fake},
+    probe::{Health, Verdict},
+    runtime::ErrorKind,
+    testing::{instance, owner},
+};
+
+/// What the probes of these tests run.
+const CHECK: [&str; 2] = ["check", "-v"];
+
+const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+fn spec(role: &str, probe: serde_json::Value) -> ContainerSpec {
+    let spec = json!({ "name": "web", "image": "web:1", "probes": { role: probe } });
+    serde_json::from_value(spec).unwrap()
+}
+
+/// A liveness probe that runs a command each second, of which the second failure is too many.
+fn exec() -> ContainerSpec {
+    spec(
+        "liveness",
+        json!({
+            "exec": { "command": CHECK }, "interval": "1s", "failureThreshold": 2,
+        }),
+    )
+}
+
+fn id(name: &str) -> ContainerId {
+    ContainerId(name.to_owned())
+}
+
+fn subject<'a>(container: &'a ContainerId, spec: &'a ContainerSpec) -> Subject<'a> {
+    Subject {
+        container,
+        started_at: START,
+        address: Some(IpAddr::from([127, 0, 0, 1])),
+        spec,
+        healthcheck: None,
+    }
+}
+
+fn run(fake: &Fake, name: &str) -> ContainerId {
+    fake.run(&owner(), &instance(name))
+}
+
+fn prober(fake: &Fake) -> Prober<Fake> {
+    Prober::new(Arc::new(fake.clone()))
+}
+
+fn reason(health: &Health) -> &str {
+    match &health.verdict {
+        Verdict::Restart { reason } => reason,
+        Verdict::Fine => "fine",
+    }
+}
+
+/// Probes for that long, whatever changes.
+async fn probe_for(prober: &mut Prober<Fake>, span: Duration) {
+    let probing = async {
+        loop {
+            prober.changed().await.unwrap();
+        }
+    };
+    assert!(timeout(span, probing).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_fails_restarts_its_container() {
+    let fake = Fake::default();
+    let (a, spec) = (run(&fake, "web-0-1"), exec());
+    let mut prober = prober(&fake);
+    prober.observe(&[subject(&a, &spec)], START);
+    probe_for(&mut prober, Duration::from_secs(10)).await;
+    assert_eq!(reason(&prober.healths()[&a]), "fine");
+    assert_eq!(fake.count(Call::Exec), 10);
+    fake.set_exec(&CHECK, Duration::ZERO, 3, "one\ntwo\n");
+    prober.changed().await.unwrap();
+    let saw = "liveness probe: `check -v` ended with 3: two (2 times in a row)";
+    assert_eq!(reason(&prober.healths()[&a]), saw);
+    assert_eq!(fake.count(Call::Exec), 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_does_not_answer_is_not_the_fault_of_a_container() {
+    let fake = Fake::default();
+    let (a, spec) = (run(&fake, "web-0-1"), exec());
+    let mut prober = prober(&fake);
+    prober.observe(&[subject(&a, &spec)], START);
+    for _ in 0..20 {
+        fake.fail_next(Call::Exec, ErrorKind::Unreachable, "no answer");
+    }
+    probe_for(&mut prober, Duration::from_secs(15)).await;
+    assert_eq!(reason(&prober.healths()[&a]), "fine");
+    prober.pause();
+    probe_for(&mut prober, Duration::from_secs(15)).await;
+    assert_eq!(fake.count(Call::Exec), 15);
+    prober.observe(&[subject(&a, &spec)], START);
+    probe_for(&mut prober, Duration::from_secs(5)).await;
+    assert!((20..=21).contains(&fake.count(Call::Exec)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_command_is_started_beside_one_that_hangs() {
+    let fake = Fake::default();
+    fake.set_exec(&CHECK, Duration::from_secs(60), 0, "");
+    let (a, spec) = (run(&fake, "web-0-1"), exec());
+    let spec = ContainerSpec {
+        probes: windlass_api::spec::Probes {
+            readiness: spec.probes.liveness,
+            ..Default::default()
+        },
+        ..spec
+    };
+    let mut prober = prober(&fake);
+    prober.observe(&[subject(&a, &spec)], START);
+    prober.changed().await.unwrap();
+    let told = |prober: &Prober<Fake>| format!("{:?}", prober.healths()[&a].readiness);
+    let overdue = "readiness probe: `check -v` did not end within 1s";
+    assert!(told(&prober).contains(overdue), "{}", told(&prober));
+    probe_for(&mut prober, Duration::from_secs(30)).await;
+    assert_eq!(fake.count(Call::Exec), 1);
+    let beside = "`check -v` of an earlier check has not ended";
+    assert!(told(&prober).contains(beside), "{}", told(&prober));
+    // It ended after a minute, and the next one is well.
+    fake.set_exec(&CHECK, Duration::ZERO, 0, "");
+    probe_for(&mut prober, Duration::from_secs(40)).await;
+    assert!(fake.count(Call::Exec) > 1);
+    assert!(prober.healths()[&a].readiness.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_commands_are_left_behind_for_ever() {
+    let fake = Fake::default();
+    fake.set_exec(&CHECK, Duration::from_secs(86_400), 0, "");
+    let (a, spec) = (run(&fake, "web-0-1"), exec());
+    let spec = ContainerSpec {
+        probes: windlass_api::spec::Probes {
+            readiness: spec.probes.liveness,
+            ..Default::default()
+        },
+        ..spec
+    };
+    let mut prober = prober(&fake);
+    prober.observe(&[subject(&a, &spec)], START);
+    probe_for(&mut prober, Duration::from_secs(7200)).await;
+    assert_eq!(fake.count(Call::Exec), 3);
+    let told = format!("{:?}", prober.healths()[&a].readiness);
+    assert!(told.contains("did not end 3 times"), "{told}");
+    // The next life begins anew.
+    let later = Subject {
+        started_at: START + Duration::from_secs(7200),
+        ..subject(&a, &spec)
+    };
+    prober.observe(&[later], START + Duration::from_secs(7200));
+    probe_for(&mut prober, Duration::from_secs(10)).await;
+    assert_eq!(fake.count(Call::Exec), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_hangs_delays_nobody_else() {
+    let fake = Fake::default();
+    fake.set_exec(&CHECK, Duration::from_secs(60), 0, "");
+    let (hanging, refused) = (
+        exec(),
+        spec(
+            "liveness",
+            json!({
+                "tcp": { "port": 1 }, "interval": "1s", "failureThreshold": 2,
+            }),
+        ),
+    );
+    let ids = (0..200).map(|n| run(&fake, &format!("web-{n}-{n}")));
+    let ids: Vec<ContainerId> = ids.collect();
+    let mut subjects: Vec<_> = ids.iter().map(|id| subject(id, &hanging)).collect();
+    let last = id("last");
+    // Nobody is there: it fails at once.
+    subjects.push(Subject {
+        address: None,
+        ..subject(&last, &refused)
+    });
+    let mut prober = prober(&fake);
+    prober.observe(&subjects, START);
+    let began = Instant::now();
+    while reason(&prober.healths()[&last]) == "fine" {
+        prober.changed().await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_millis(1_300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_gone_ends_its_checks() {
+    let fake = Fake::default();
+    fake.set_exec(&CHECK, Duration::from_secs(60), 0, "");
+    let (a, spec) = (run(&fake, "web-0-1"), exec());
+    let mut prober = prober(&fake);
+    prober.observe(&[subject(&a, &spec)], START);
+    probe_for(&mut prober, Duration::from_secs(2)).await;
+    prober.observe(&[], START);
+    probe_for(&mut prober, Duration::from_secs(1)).await;
+    assert!(prober.checks.is_empty() && prober.overdue.is_empty());
+    assert!(prober.running.is_empty());
+}
+
+#[tokio::test]
+async fn a_check_ends_at_its_time_limit() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let spec = spec(
+        "liveness",
+        json!({
+            "http": { "port": port }, "timeout": "50ms", "failureThreshold": 1,
+        }),
+    );
+    let a = id("a");
+    let mut prober = prober(&Fake::default());
+    prober.observe(&[subject(&a, &spec)], START);
+    prober.changed().await.unwrap();
+    let saw = format!("liveness probe: GET :{port}/: no answer within 50ms");
+    assert_eq!(reason(&prober.healths()[&a]), saw);
+}
