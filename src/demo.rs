@@ -18,11 +18,11 @@ use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
-    time,
+    time::{self, Instant},
 };
 use windlass_api::duration::Span;
 
-use self::pages::Pages;
+use self::pages::{Pages, Schedule};
 use crate::{
     commands::block_on,
     error::{Exit, Failure},
@@ -38,9 +38,10 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// Serve HTTP for examples and tests.
 ///
-/// GET / says who answers; GET /healthz whether it is healthy, as POST /healthy and /unhealthy
-/// decide; GET /env lists the variables DEMO_*. POST /exit?code=N exits, /hang stops answering,
-/// /memory?mib=N uses memory.
+/// GET / says who answers; GET /livez (or /healthz) whether it is healthy, as POST /healthy and
+/// /unhealthy decide; GET /readyz whether it is ready, as POST /ready and /unready decide; GET /env
+/// lists the variables DEMO_*. POST /exit?code=N exits, /hang stops answering, /memory?mib=N uses
+/// memory.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// The port to listen on, at all addresses
@@ -58,6 +59,12 @@ pub(crate) struct Demo {
     /// Listen only after a while
     #[arg(long, env = "DEMO_START_DELAY", value_name = "TIME")]
     start_delay: Option<Span>,
+    /// Be ready only a while after the start
+    #[arg(long, env = "DEMO_READY_AFTER", value_name = "TIME")]
+    ready_after: Option<Span>,
+    /// Turn unhealthy for good after a while
+    #[arg(long, env = "DEMO_UNHEALTHY_AFTER", value_name = "TIME")]
+    unhealthy_after: Option<Span>,
 }
 
 /// Serves until it is told to stop.
@@ -97,12 +104,17 @@ impl Demo {
     }
 
     async fn serve(&self) -> io::Result<()> {
+        let from = |span: Option<Span>| span.map(|span| Instant::now() + span.as_std());
+        let schedule = Schedule {
+            ready_from: from(self.ready_after),
+            unhealthy_from: from(self.unhealthy_after),
+        };
         if let Some(delay) = self.start_delay {
             say(&format!("starting in {delay}"));
             time::sleep(delay.as_std()).await;
         }
         let listener = TcpListener::bind(("0.0.0.0", self.port)).await?;
-        let pages = Arc::new(Pages::from_environment());
+        let pages = Arc::new(Pages::from_environment(schedule));
         say(&format!(
             "{} listens on port {}",
             pages.who(),

@@ -14,6 +14,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{exit, say};
 
@@ -30,19 +31,30 @@ const IDENTITY: [&str; 6] = [
 /// The most memory that can be asked for at once, in MiB.
 const MIB_MAX: usize = 1 << 16;
 
+/// What changes by itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Schedule {
+    /// When it is ready at the earliest.
+    pub(super) ready_from: Option<Instant>,
+    /// When it is unhealthy, whatever it was told.
+    pub(super) unhealthy_from: Option<Instant>,
+}
+
 /// The answers, and what they depend on.
 #[derive(Debug)]
 pub(super) struct Pages {
     identity: Value,
     healthy: AtomicBool,
+    ready: AtomicBool,
     hanging: AtomicBool,
+    schedule: Schedule,
     /// Memory that is kept in use.
     memory: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Pages {
-    /// Answers as the environment says.
-    pub(super) fn from_environment() -> Self {
+    /// Answers as the environment and a schedule say.
+    pub(super) fn from_environment(schedule: Schedule) -> Self {
         let mut identity = json!({ "message": env::var("DEMO_MESSAGE").ok() });
         for name in IDENTITY {
             identity[name.to_lowercase()] = json!(env::var(format!("WINDLASS_{name}")).ok());
@@ -50,9 +62,21 @@ impl Pages {
         Self {
             identity,
             healthy: AtomicBool::new(true),
+            ready: AtomicBool::new(true),
             hanging: AtomicBool::new(false),
+            schedule,
             memory: Mutex::default(),
         }
+    }
+
+    fn is_healthy(&self) -> bool {
+        let over = |from: Instant| Instant::now() >= from;
+        self.healthy.load(Ordering::Relaxed) && !self.schedule.unhealthy_from.is_some_and(over)
+    }
+
+    fn is_ready(&self) -> bool {
+        let over = |from: Instant| Instant::now() >= from;
+        self.ready.load(Ordering::Relaxed) && self.schedule.ready_from.is_none_or(over)
     }
 
     /// Who answers.
@@ -108,8 +132,10 @@ impl Pages {
     ) -> (StatusCode, String) {
         match (method.as_str(), path) {
             ("GET", "/") => (StatusCode::OK, self.identity_as(format)),
-            ("GET", "/healthz") if self.healthy.load(Ordering::Relaxed) => ok("healthy"),
-            ("GET", "/healthz") => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy\n".to_owned()),
+            ("GET", "/healthz" | "/livez") if self.is_healthy() => ok("healthy"),
+            ("GET", "/healthz" | "/livez") => unavailable("unhealthy"),
+            ("GET", "/readyz") if self.is_ready() => ok("ready"),
+            ("GET", "/readyz") => unavailable("not ready"),
             ("GET", "/env") => (StatusCode::OK, variables()),
             ("POST", "/healthy") => {
                 self.healthy.store(true, Ordering::Relaxed);
@@ -118,6 +144,14 @@ impl Pages {
             ("POST", "/unhealthy") => {
                 self.healthy.store(false, Ordering::Relaxed);
                 ok("unhealthy")
+            }
+            ("POST", "/ready") => {
+                self.ready.store(true, Ordering::Relaxed);
+                ok("ready")
+            }
+            ("POST", "/unready") => {
+                self.ready.store(false, Ordering::Relaxed);
+                ok("not ready")
             }
             ("POST", "/hang") => {
                 self.hanging.store(true, Ordering::Relaxed);
@@ -169,6 +203,10 @@ fn ok(text: &str) -> (StatusCode, String) {
     (StatusCode::OK, format!("{text}\n"))
 }
 
+fn unavailable(text: &str) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n"))
+}
+
 fn bad(text: &str) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, format!("{text}\n"))
 }
@@ -192,13 +230,17 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn pages() -> Pages {
         Pages {
             identity: json!({ "instance": "web-0-1", "node": "a", "message": null }),
             healthy: AtomicBool::new(true),
+            ready: AtomicBool::new(true),
             hanging: AtomicBool::new(false),
+            schedule: Schedule::default(),
             memory: Mutex::default(),
         }
     }
@@ -231,6 +273,32 @@ mod tests {
         assert_eq!(get(&pages, Method::GET, "/healthz", "").0, 503);
         assert_eq!(get(&pages, Method::POST, "/healthy", "").0, 200);
         assert_eq!(get(&pages, Method::GET, "/healthz", "").0, 200);
+    }
+
+    #[test]
+    fn whether_it_is_ready_is_another_question() {
+        let pages = pages();
+        assert_eq!(get(&pages, Method::GET, "/readyz", "").0, 200);
+        assert_eq!(get(&pages, Method::POST, "/unready", "").0, 200);
+        assert_eq!(get(&pages, Method::GET, "/readyz", "").0, 503);
+        assert_eq!(get(&pages, Method::GET, "/livez", "").0, 200);
+        assert_eq!(get(&pages, Method::POST, "/ready", "").0, 200);
+        assert_eq!(get(&pages, Method::GET, "/readyz", "").0, 200);
+    }
+
+    #[test]
+    fn it_changes_as_scheduled() {
+        let both = |from: Instant| {
+            let mut pages = pages();
+            pages.schedule = Schedule {
+                ready_from: Some(from),
+                unhealthy_from: Some(from),
+            };
+            let status = |path| get(&pages, Method::GET, path, "").0;
+            (status("/readyz"), status("/livez"))
+        };
+        assert_eq!(both(Instant::now() + Duration::from_secs(3600)), (503, 200));
+        assert_eq!(both(Instant::now()), (200, 503));
     }
 
     #[test]
