@@ -9,6 +9,7 @@ use windlass_api::{
 };
 
 use crate::{
+    chore,
     commands::{
         agent, apply, backup, completion, cordon, delete, describe, dev, events, get, job, logs,
         pack, plan, restart, rollout, scale, server, version, wait,
@@ -122,6 +123,8 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Demo(demo::Demo),
     #[command(hide = true)]
+    Chore(chore::Chore),
+    #[command(hide = true)]
     StoreVerify(server::StoreVerify),
 }
 
@@ -151,6 +154,7 @@ impl Command {
             | Self::Completion(_)
             | Self::Pack(_)
             | Self::Demo(_)
+            | Self::Chore(_)
             | Self::StoreVerify(_) => ErrorFormat::Text,
         }
     }

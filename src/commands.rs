@@ -68,6 +68,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { global, command } = cli;
     let done = match command {
         Command::StoreVerify(args) => return Ok(args.run()),
+        Command::Chore(args) => return args.run(),
         Command::Rollout(args) => return with_server(&global, async |to| args.run(&to).await),
         Command::Job(args) => return with_server(&global, async |to| args.run(&to).await),
         Command::Schema => schema::run(),

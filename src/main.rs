@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod chore;
 mod cli;
 mod commands;
 mod demo;

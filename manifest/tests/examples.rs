@@ -1,9 +1,9 @@
 //! The examples of the project, and what holds for every text.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use proptest::prelude::*;
-use windlass_api::{ids::Namespace, validate::RESOURCES_PER_CALL_MAX};
+use windlass_api::{ids::Namespace, spec::Kind, validate::RESOURCES_PER_CALL_MAX};
 use windlass_manifest::{Source, load, parse, to_yaml};
 
 fn source(text: &str) -> [Source; 1] {
@@ -15,10 +15,12 @@ fn source(text: &str) -> [Source; 1] {
 fn every_example_parses_and_reads_back() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let sources = load(&[folder]).expect("the examples are there");
-    assert!(sources.len() >= 5);
+    assert!(sources.len() >= 12, "only {} examples", sources.len());
+    let mut kinds = BTreeSet::new();
     for example in sources {
         let manifests = parse(std::slice::from_ref(&example), &Namespace::default());
         for manifest in manifests.unwrap_or_else(|errors| panic!("{errors}")) {
+            kinds.insert(manifest.kind);
             let value = serde_json::to_value(&manifest).expect("a manifest is JSON");
             let yaml = to_yaml(&value);
             let again = parse(&source(&yaml), &Namespace::default());
@@ -29,6 +31,7 @@ fn every_example_parses_and_reads_back() {
             );
         }
     }
+    assert_eq!(kinds, Kind::ALL.into(), "there is one of every kind");
 }
 
 #[test]
