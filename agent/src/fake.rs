@@ -29,7 +29,7 @@ use windlass_api::{
 
 use crate::runtime::{
     BoxStream, Container, ContainerId, ContainerState, EngineInfo, Error, ErrorKind, ExecOutcome,
-    ExecOutput, Owner, Result, Runtime,
+    ExecOutput, Healthcheck, Owner, Result, Runtime,
 };
 
 /// When every fake engine was switched on.
@@ -185,6 +185,16 @@ impl Fake {
                 end(container, code, now, serial);
             }
             drop(state);
+            self.tell(&id);
+        }
+    }
+
+    /// Says what the image's health check of an instance's containers found.
+    pub fn set_healthcheck(&self, instance: &InstanceId, healthcheck: Healthcheck) {
+        for id in self.ids_of(instance) {
+            if let Some((_, container)) = self.state().containers.get_mut(&id) {
+                container.healthcheck = Some(healthcheck.clone());
+            }
             self.tell(&id);
         }
     }

@@ -4,9 +4,9 @@
 //! [`Prober`] makes the checks; `rota` knows which one is next, and `life` what follows from what
 //! they saw. An image's own health check is made by the engine, and only read here.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use windlass_api::status::Readiness;
+use windlass_api::{duration::Span, status::Readiness};
 
 use crate::runtime::{ContainerId, Healthcheck};
 
@@ -92,4 +92,9 @@ fn shortened(text: &str, chars_max: usize) -> String {
         short.push_str("...");
     }
     short
+}
+
+/// A time limit as it stands in a manifest.
+fn in_words(limit: Duration) -> Span {
+    Span::from_millis(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
 }

@@ -16,7 +16,7 @@ mod exec;
 mod grpc;
 mod http;
 
-pub(super) use exec::Command;
+pub(super) use exec::{Command, Ending};
 
 /// How much of a path or a command is repeated to people, in characters.
 const NAME_CHARS_MAX: usize = 60;

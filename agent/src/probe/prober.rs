@@ -2,23 +2,22 @@
 
 use std::{collections::BTreeMap, future, net::IpAddr, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use tokio::{
     sync::Semaphore,
     task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, timeout},
 };
-use windlass_api::duration::Span;
 
 use super::{
     Healths,
-    check::{Check, Command, Dial},
+    check::{Check, Command, Dial, Ending},
+    in_words,
     life::Outcome,
     rota::{Change, Order, Rota, Subject, Ticket},
 };
 use crate::{
-    runtime::{self, ContainerId, ExecOutcome, Runtime},
+    runtime::{ContainerId, ExecOutcome, Runtime},
     slot::at,
 };
 
@@ -35,10 +34,6 @@ const EXECS_AT_ONCE: usize = 16;
 /// How long an overdue command is watched for its end. The engine cannot end a command, only the
 /// whole container; while one runs, no other is started for the same probe.
 const OVERDUE_MAX: Duration = Duration::from_secs(600);
-
-/// How long the engine's call may take: more than an hour, the longest time limit of a probe, and
-/// [`OVERDUE_MAX`], so that the limits in here are the ones that hold.
-const EXEC_WITHIN: Duration = Duration::from_secs(2 * 3600);
 
 /// How many overdue commands of one probe may go on running in a container. A process that hangs
 /// for ever takes one of the container's 512 ids, and what it has opened; so many do no harm.
@@ -70,6 +65,8 @@ enum Running {
     Check(AbortHandle),
     /// A command after its time limit.
     Overdue(AbortHandle),
+    /// A command of which nobody knows whether the engine began it.
+    Unanswered(AbortHandle),
 }
 
 /// A check that came to its end.
@@ -79,9 +76,6 @@ struct Finished {
     /// The command, if it goes on in the container.
     overdue: Option<Ending>,
 }
-
-/// A command on its way to its end.
-type Ending = BoxFuture<'static, runtime::Result<ExecOutcome>>;
 
 /// What became of an overdue command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,39 +168,40 @@ impl<R: Runtime> Prober<R> {
                 let check = over_network(ticket, dial, order.address, order.timeout);
                 self.checks.spawn(check)
             }
-            Check::Exec(command) => match self.refusal(ticket, &command) {
-                Some(why) => self
-                    .checks
-                    .spawn(future::ready(Finished::failed(ticket, why))),
-                None => {
-                    let running = run(Arc::clone(&self.runtime), order.container, &command);
-                    let execs = Arc::clone(&self.execs);
-                    let check = by_command(ticket, execs, command, running, order.timeout);
-                    self.checks.spawn(check)
-                }
+            Check::Exec(command) => match self.foregone(ticket, &command) {
+                Some(outcome) => self.foresee(ticket, outcome),
+                None => self.checks.spawn(by_command(
+                    ticket,
+                    Arc::clone(&self.runtime),
+                    Arc::clone(&self.execs),
+                    order.container,
+                    (command, order.timeout),
+                )),
             },
-            Check::Impossible(why) => {
-                let failed = Finished::failed(ticket, why.to_string());
-                self.checks.spawn(future::ready(failed))
-            }
+            Check::Impossible(why) => self.foresee(ticket, Outcome::Failed(why.to_string())),
         };
         self.running.entry(ticket).or_insert(Running::Check(handle));
     }
 
-    /// Why no command is begun now, if none is.
-    fn refusal(&self, ticket: Ticket, command: &Command) -> Option<String> {
+    /// A check whose outcome is known beforehand.
+    fn foresee(&mut self, ticket: Ticket, outcome: Outcome) -> AbortHandle {
+        let finished = Finished::new(ticket, outcome);
+        self.checks.spawn(future::ready(finished))
+    }
+
+    /// What comes of a check if no command is begun for it.
+    fn foregone(&self, ticket: Ticket, command: &Command) -> Option<Outcome> {
         let left = self.leftovers.get(&ticket).copied().unwrap_or(0);
-        if self.running.contains_key(&ticket) {
-            Some(format!(
+        match self.running.get(&ticket) {
+            Some(Running::Check(_) | Running::Overdue(_)) => Some(Outcome::Failed(format!(
                 "{command} of an earlier check has not ended, and no other is started beside it"
-            ))
-        } else if left >= LEFTOVERS_MAX {
-            Some(format!(
+            ))),
+            Some(Running::Unanswered(_)) => Some(Outcome::Unknown),
+            None if left >= LEFTOVERS_MAX => Some(Outcome::Failed(format!(
                 "{command} did not end {left} times, and docker cannot end it; it is run again \
                  when the container has been restarted"
-            ))
-        } else {
-            None
+            ))),
+            None => None,
         }
     }
 
@@ -229,12 +224,16 @@ impl<R: Runtime> Prober<R> {
                     (ticket, end)
                 };
                 let handle = self.overdue.spawn(watched);
-                self.running.insert(ticket, Running::Overdue(handle));
+                let running = match outcome {
+                    Outcome::Unknown => Running::Unanswered(handle),
+                    Outcome::Passed | Outcome::Failed(_) => Running::Overdue(handle),
+                };
+                self.running.insert(ticket, running);
             }
             (None, Some(Running::Check(_))) => {
                 self.running.remove(&ticket);
             }
-            (None, Some(Running::Overdue(_)) | None) => {}
+            (None, Some(Running::Overdue(_) | Running::Unanswered(_)) | None) => {}
         }
         self.rota.finish(ticket, outcome, Instant::now())
     }
@@ -253,7 +252,9 @@ impl<R: Runtime> Prober<R> {
 impl Running {
     fn abort(&self) {
         match self {
-            Self::Check(handle) | Self::Overdue(handle) => handle.abort(),
+            Self::Check(handle) | Self::Overdue(handle) | Self::Unanswered(handle) => {
+                handle.abort();
+            }
         }
     }
 }
@@ -265,10 +266,6 @@ impl Finished {
             outcome,
             overdue: None,
         }
-    }
-
-    fn failed(ticket: Ticket, saw: String) -> Self {
-        Self::new(ticket, Outcome::Failed(saw))
     }
 }
 
@@ -288,38 +285,23 @@ async fn over_network(
     )
 }
 
-async fn by_command(
+async fn by_command<R: Runtime>(
     ticket: Ticket,
+    runtime: Arc<R>,
     execs: Arc<Semaphore>,
-    command: Arc<Command>,
-    mut running: Ending,
-    limit: Duration,
+    container: ContainerId,
+    (command, limit): (Arc<Command>, Duration),
 ) -> Finished {
     let _turn = execs
         .acquire_owned()
         .await
         .expect("the semaphore is never closed");
-    match timeout(limit, &mut running).await {
-        Ok(ended) => Finished::new(ticket, command.outcome(ended)),
-        Err(_) => Finished {
-            overdue: Some(running),
-            ..Finished::failed(
-                ticket,
-                format!("{command} did not end within {}", in_words(limit)),
-            )
-        },
+    let (outcome, overdue) = command.check(runtime, container, limit).await;
+    Finished {
+        ticket,
+        outcome,
+        overdue,
     }
-}
-
-/// Runs a command in a container, once it is polled.
-fn run<R: Runtime>(runtime: Arc<R>, container: ContainerId, command: &Command) -> Ending {
-    let argv = command.0.clone();
-    async move { runtime.exec(&container, &argv, EXEC_WITHIN).await }.boxed()
-}
-
-/// A time limit as it stands in a manifest.
-fn in_words(limit: Duration) -> Span {
-    Span::from_millis(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

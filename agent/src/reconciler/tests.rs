@@ -580,3 +580,5 @@ async fn a_step_that_breaks_down_brings_the_reconciler_down() {
     let error = rig.task.await.unwrap().unwrap_err();
     assert!(error.is_panic());
 }
+
+mod probes;

@@ -222,3 +222,58 @@ async fn a_check_ends_at_its_time_limit() {
     let saw = format!("liveness probe: GET :{port}/: no answer within 50ms");
     assert_eq!(reason(&prober.healths()[&a]), saw);
 }
+
+/// The time that this thread has computed for.
+fn computed() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let nanos = stat.split(' ').next().unwrap().parse().unwrap();
+    Duration::from_nanos(nanos)
+}
+
+/// A server for everybody who asks, in a thread of its own, so that it is not measured. Tells its
+/// port.
+fn serve() -> u16 {
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let asked = stream.read(&mut [0; 1024]);
+            assert!(asked.unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n";
+            stream.write_all(answer).unwrap();
+        }
+    });
+    port
+}
+
+/// What a node with 200 probed containers pays, each asked over HTTP every second.
+#[tokio::test]
+#[ignore = "a measurement of ten seconds, which a busy machine falsifies"]
+async fn what_200_probed_containers_cost() {
+    let port = serve();
+    let spec = spec(
+        "readiness",
+        json!({ "http": { "port": port, "path": "/healthz" }, "interval": "1s" }),
+    );
+    let ids: Vec<ContainerId> = (0..200).map(|n| id(&n.to_string())).collect();
+    let subjects = ids.iter().zip(1..).map(|(id, n)| Subject {
+        address: Some(IpAddr::from([127, 0, 1, n])),
+        ..subject(id, &spec)
+    });
+    let subjects: Vec<_> = subjects.collect();
+    let mut prober = prober(&Fake::default());
+    prober.observe(&subjects, START);
+    probe_for(&mut prober, Duration::from_secs(2)).await;
+    let before = computed();
+    probe_for(&mut prober, Duration::from_secs(10)).await;
+    let cost = (computed() - before) / 10;
+    println!("{cost:?} of computing a second for 200 checks a second");
+    assert!(
+        prober
+            .healths()
+            .values()
+            .all(|health| health.readiness.is_ready())
+    );
+}
