@@ -45,7 +45,7 @@ enum Ask {
     /// Whether somebody listens.
     Tcp,
     /// See [`spec::HttpCheck`].
-    Http(Get),
+    Http(Box<Get>),
     /// The service to ask for; see [`spec::GrpcCheck`].
     Grpc(String),
 }
@@ -61,7 +61,7 @@ impl Check {
         let (port, ask) = match check.ok_or("it says nothing to check")? {
             spec::Check::Exec(exec) => return Ok(Self::Exec(Arc::new(Command::new(exec)))),
             spec::Check::Tcp(tcp) => (&tcp.port, Ask::Tcp),
-            spec::Check::Http(http) => (&http.port, Ask::Http(Get::new(http)?)),
+            spec::Check::Http(http) => (&http.port, Ask::Http(Box::new(Get::new(http)?))),
             spec::Check::Grpc(grpc) => (
                 &grpc.port,
                 Ask::Grpc(grpc.service.clone().unwrap_or_default()),
