@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use windlass_api::ids::{ClusterId, Version};
 use windlass_core::{
     cluster::Cluster,
-    record::{Change, RevisionKey, RevisionRecord},
+    record::{Change, IndexKey, IndexRecord, RevisionKey, RevisionRecord},
 };
 
 use crate::store::{Batch, Key, Records};
@@ -62,6 +62,9 @@ fn entry(change: &Change) -> (Key, Option<Vec<u8>>) {
     match change {
         Change::Cluster(r) => (Key::new("cluster", "cluster"), Some(json(r))),
         Change::Workload(key, r) => (Key::new("workload", key), r.as_ref().map(json)),
+        Change::Job(key, r) => (Key::new("job", key), r.as_ref().map(json)),
+        Change::Index(key, r) => (Key::new("index", index_id(key)), r.as_ref().map(json)),
+        Change::Schedule(key, r) => (Key::new("schedule", key), r.as_ref().map(json)),
         Change::Revision(key, r) => (Key::new("revision", revision_id(key)), r.as_ref().map(json)),
         Change::Instance(id, r) => (Key::new("instance", id), r.as_ref().map(json)),
         Change::Node(name, r) => (Key::new("node", name), r.as_ref().map(json)),
@@ -74,6 +77,10 @@ fn entry(change: &Change) -> (Key, Option<Vec<u8>>) {
 
 fn revision_id(key: &RevisionKey) -> String {
     format!("{}/{}", key.workload, key.number)
+}
+
+fn index_id(key: &IndexKey) -> String {
+    format!("{}/{}", key.job, key.index)
 }
 
 fn json<T: Serialize>(record: &T) -> Vec<u8> {
@@ -114,6 +121,18 @@ fn change(key: &Key, value: &[u8]) -> Result<Change, Error> {
             let record: Arc<RevisionRecord> = read(key, value)?;
             Change::Revision(record.key.clone(), Some(record))
         }
+        "job" => Change::Job(
+            key.id.parse().map_err(|_| bad_id())?,
+            Some(read(key, value)?),
+        ),
+        "index" => {
+            let record: Arc<IndexRecord> = read(key, value)?;
+            Change::Index(record.key.clone(), Some(record))
+        }
+        "schedule" => Change::Schedule(
+            key.id.parse().map_err(|_| bad_id())?,
+            Some(read(key, value)?),
+        ),
         "instance" => Change::Instance(
             key.id.parse().map_err(|_| bad_id())?,
             Some(read(key, value)?),

@@ -19,7 +19,7 @@ use windlass_api::{
 };
 use windlass_core::{
     cluster::Cluster,
-    record::{Change, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
+    record::{Accounted, Change, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
     scheduler::{Group, Scheduler},
 };
 
@@ -173,6 +173,7 @@ fn run(cluster: &mut Cluster, services: &[Service], count: usize) {
                 created_at: NOW,
                 phase_since: NOW,
                 status: InstanceStatus::new(Phase::Running { started_at: NOW }),
+                accounted: Accounted::default(),
                 version: Version(1),
             };
             cluster.apply(&Change::Instance(id, Some(Arc::new(record))));

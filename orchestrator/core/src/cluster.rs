@@ -15,9 +15,11 @@ use windlass_api::{
 };
 
 use crate::record::{
-    Change, ClusterRecord, IdempotencyRecord, InstanceRecord, NodeRecord, RevisionKey,
-    RevisionRecord, WorkloadRecord,
+    Change, ClusterRecord, IdempotencyRecord, IndexKey, IndexRecord, InstanceRecord, JobRecord,
+    NodeRecord, RevisionKey, RevisionRecord, ScheduleRecord, WorkloadRecord,
 };
+
+mod job;
 
 /// The state of the cluster at one version.
 ///
@@ -31,6 +33,12 @@ pub struct Cluster {
     pub version: Version,
     /// The workloads.
     pub workloads: OrdMap<WorkloadKey, Arc<WorkloadRecord>>,
+    /// How far each job is.
+    pub jobs: OrdMap<WorkloadKey, Arc<JobRecord>>,
+    /// What their indices led to.
+    pub indices: OrdMap<IndexKey, Arc<IndexRecord>>,
+    /// What each schedule has done.
+    pub schedules: OrdMap<WorkloadKey, Arc<ScheduleRecord>>,
     /// Their revisions, also of a workload that is gone while instances of it are left.
     pub revisions: OrdMap<RevisionKey, Arc<RevisionRecord>>,
     /// The instances.
@@ -49,6 +57,8 @@ pub struct Cluster {
     by_node: OrdMap<NodeName, OrdSet<InstanceId>>,
     by_subject: OrdMap<Subject, OrdSet<EventId>>,
     unplaced: OrdSet<InstanceId>,
+    /// By the workload that made them.
+    owned: OrdMap<WorkloadKey, OrdSet<WorkloadKey>>,
 }
 
 impl Cluster {
@@ -65,6 +75,9 @@ impl Cluster {
             record: Arc::new(record),
             version: Version(0),
             workloads: OrdMap::new(),
+            jobs: OrdMap::new(),
+            indices: OrdMap::new(),
+            schedules: OrdMap::new(),
             revisions: OrdMap::new(),
             instances: OrdMap::new(),
             nodes: OrdMap::new(),
@@ -76,6 +89,7 @@ impl Cluster {
             by_node: OrdMap::new(),
             by_subject: OrdMap::new(),
             unplaced: OrdSet::new(),
+            owned: OrdMap::new(),
         }
     }
 
@@ -83,7 +97,10 @@ impl Cluster {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Cluster(record) => self.record = Arc::clone(record),
-            Change::Workload(key, record) => put(&mut self.workloads, key, record.as_ref()),
+            Change::Workload(key, record) => self.apply_workload(key, record.as_ref()),
+            Change::Job(key, record) => put(&mut self.jobs, key, record.as_ref()),
+            Change::Index(key, record) => put(&mut self.indices, key, record.as_ref()),
+            Change::Schedule(key, record) => put(&mut self.schedules, key, record.as_ref()),
             Change::Revision(key, record) => put(&mut self.revisions, key, record.as_ref()),
             Change::Instance(id, record) => self.apply_instance(id, record.as_ref()),
             Change::Node(name, record) => put(&mut self.nodes, name, record.as_ref()),
@@ -93,6 +110,16 @@ impl Cluster {
             Change::Images(name, images) => put(&mut self.images, name, images.as_ref()),
             Change::Event(id, event) => self.apply_event(*id, event.as_ref()),
             Change::Idempotency(key, record) => put(&mut self.idempotency, key, record.as_ref()),
+        }
+    }
+
+    fn apply_workload(&mut self, key: &WorkloadKey, record: Option<&Arc<WorkloadRecord>>) {
+        if let Some(owner) = self.workloads.get(key).and_then(|old| old.owner()) {
+            remove_from(&mut self.owned, &owner, key);
+        }
+        put(&mut self.workloads, key, record);
+        if let Some(owner) = record.and_then(|new| new.owner()) {
+            self.owned.entry(owner).or_default().insert(key.clone());
         }
     }
 

@@ -237,6 +237,11 @@ fn related(txn: &Transaction, from: usize) -> BTreeSet<WorkloadKey> {
                 let instance = txn.cluster().instances.get(id);
                 keys.extend(instance.map(|i| i.workload.clone()));
             }
+            Change::Job(key, _) => {
+                keys.extend(txn.cluster().workloads.get(key).and_then(|w| w.owner()));
+            }
+            // Who writes these has looked at all that they mean something for.
+            Change::Index(..) | Change::Schedule(..) => {}
             Change::Cluster(_)
             | Change::Revision(..)
             | Change::Node(..)

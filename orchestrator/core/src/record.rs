@@ -17,6 +17,12 @@ use windlass_api::{
     template::InstanceTemplate,
 };
 
+mod job;
+
+pub use job::{
+    Accounted, End, IndexKey, IndexRecord, IndexState, JobRecord, ScheduleRecord, Suspension,
+};
+
 /// What belongs to the cluster as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterRecord {
@@ -87,6 +93,9 @@ pub struct InstanceRecord {
     pub phase_since: Timestamp,
     /// What its agent last saw.
     pub status: InstanceStatus,
+    /// What its job, if it is of one, has already taken into account of that.
+    #[serde(default, skip_serializing_if = "Accounted::is_nothing")]
+    pub accounted: Accounted,
     /// The version of its last change.
     pub version: Version,
 }
@@ -156,6 +165,12 @@ pub enum Change {
     Cluster(Arc<ClusterRecord>),
     /// A workload.
     Workload(WorkloadKey, Option<Arc<WorkloadRecord>>),
+    /// How far a job is.
+    Job(WorkloadKey, Option<Arc<JobRecord>>),
+    /// What an index of a job led to.
+    Index(IndexKey, Option<Arc<IndexRecord>>),
+    /// What a schedule has done.
+    Schedule(WorkloadKey, Option<Arc<ScheduleRecord>>),
     /// A revision.
     Revision(RevisionKey, Option<Arc<RevisionRecord>>),
     /// An instance.
@@ -173,6 +188,13 @@ pub enum Change {
 }
 
 impl WorkloadRecord {
+    /// The workload that made it, if one did.
+    #[must_use]
+    pub fn owner(&self) -> Option<WorkloadKey> {
+        let name = self.meta.owner.clone()?;
+        Some(WorkloadKey::new(self.manifest.namespace.clone(), name))
+    }
+
     /// The identity of the workload.
     #[must_use]
     pub fn uid(&self) -> Uid {

@@ -10,6 +10,9 @@ pub(super) fn of_changes(before: &Cluster, txn: &Transaction) -> Scope {
     for change in txn.changes() {
         match change {
             Change::Workload(key, _) => {
+                let known = before.workloads.get(key);
+                let known = known.or_else(|| txn.cluster().workloads.get(key));
+                keys.extend(known.and_then(|w| w.owner()));
                 keys.insert(key.clone());
             }
             Change::Instance(id, _) => {
@@ -22,6 +25,8 @@ pub(super) fn of_changes(before: &Cluster, txn: &Transaction) -> Scope {
             // What a node is and has decides about every workload on it, and about every one
             // that waits for a place.
             Change::Node(..) => return Scope::All,
+            // The planner alone writes these.
+            Change::Job(..) | Change::Index(..) | Change::Schedule(..) => {}
             Change::Cluster(_)
             | Change::Revision(..)
             | Change::Assignment(..)

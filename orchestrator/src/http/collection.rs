@@ -109,8 +109,17 @@ impl Collection for Workloads {
         let mut keys = BTreeSet::new();
         for change in &commit.changes {
             match change {
-                Change::Workload(key, _) => {
+                // What a schedule has made shows in its status.
+                Change::Workload(key, _) | Change::Job(key, _) => {
+                    let records = sides(commit).map(|cluster| cluster.workloads.get(key));
+                    keys.extend(records.into_iter().flatten().filter_map(|w| w.owner()));
                     keys.insert(key.clone());
+                }
+                Change::Schedule(key, _) => {
+                    keys.insert(key.clone());
+                }
+                Change::Index(key, _) => {
+                    keys.insert(key.job.clone());
                 }
                 Change::Instance(id, _) => {
                     let records = sides(commit).map(|cluster| cluster.instances.get(id));
@@ -211,6 +220,9 @@ impl Collection for Instances {
                     }
                 }
                 Change::Cluster(_)
+                | Change::Job(..)
+                | Change::Index(..)
+                | Change::Schedule(..)
                 | Change::Revision(..)
                 | Change::Assignment(..)
                 | Change::Images(..)
@@ -286,6 +298,9 @@ impl Collection for Nodes {
                 }
                 Change::Cluster(_)
                 | Change::Workload(..)
+                | Change::Job(..)
+                | Change::Index(..)
+                | Change::Schedule(..)
                 | Change::Revision(..)
                 | Change::Images(..)
                 | Change::Event(..)
@@ -371,6 +386,9 @@ impl Collection for Events {
             Change::Event(id, _) => Some(*id),
             Change::Cluster(_)
             | Change::Workload(..)
+            | Change::Job(..)
+            | Change::Index(..)
+            | Change::Schedule(..)
             | Change::Revision(..)
             | Change::Instance(..)
             | Change::Node(..)

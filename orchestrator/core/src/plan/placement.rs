@@ -15,7 +15,7 @@ use super::{
     moves::{Place, Spot},
 };
 use crate::{
-    record::{InstanceRecord, RevisionKey, WorkloadRecord},
+    record::{Accounted, InstanceRecord, RevisionKey, WorkloadRecord},
     scheduler::{Group, Scheduler},
 };
 
@@ -209,6 +209,7 @@ impl Pass<'_> {
             status: InstanceStatus::new(Phase::Pending {
                 reason: String::new(),
             }),
+            accounted: Accounted::default(),
             version: self.txn.version(),
         }
     }

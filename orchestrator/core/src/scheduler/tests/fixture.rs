@@ -16,7 +16,7 @@ use windlass_api::{
 use super::super::{Group, Placed, Scheduler};
 use crate::{
     cluster::Cluster,
-    record::{Change, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
+    record::{Accounted, Change, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
 };
 
 pub(super) fn now() -> Timestamp {
@@ -108,6 +108,7 @@ pub(super) fn instance(service: &Service, node: &str, serial: u64) -> InstanceRe
         created_at: now(),
         phase_since: now(),
         status: InstanceStatus::new(Phase::Running { started_at: now() }),
+        accounted: Accounted::default(),
         version: Version(1),
     }
 }
