@@ -44,6 +44,7 @@ pub struct Manifest {
 /// A manifest whose spec is of one kind: what a parser that knows the kind reads.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "{S}Document")]
 pub struct Document<S> {
     /// The kind; it decides what `spec` is.
     pub kind: Kind,

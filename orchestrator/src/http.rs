@@ -21,6 +21,7 @@ use crate::{controller::Handle, metrics::Metrics, sessions::Sessions};
 mod agents;
 mod apply;
 mod collection;
+mod document;
 mod envelope;
 mod etag;
 mod instances;

@@ -5,14 +5,14 @@ use serde_json::Value;
 use windlass_api::{
     apply::{ApplyRequest, ApplyResponse},
     list::{List, WatchEvent},
-    resource::{Document, Instance, Node, NodePatch, Scale, ServerInfo, Workload},
-    spec::ServiceSpec,
+    resource::{Instance, Node, NodePatch, Scale, ServerInfo, Workload},
     wire::SESSION_PATH,
 };
 
 use super::{
     agents, apply,
     collection::{Collection, Events, Instances, Nodes, Workloads},
+    document::AnyDocument,
     instances,
     list::{self, ListQuery},
     nodes,
@@ -144,7 +144,7 @@ fn of_workloads() -> Vec<Operation> {
             workloads::put,
         )
         .header(RequestHeader::IfMatch)
-        .body::<Document<ServiceSpec>>()
+        .body::<AnyDocument>()
         .answers::<Workload>(StatusCode::OK, "It existed.")
         .answers::<Workload>(StatusCode::CREATED, "It was made."),
         Operation::write(

@@ -97,6 +97,18 @@ fn every_reference_leads_somewhere() {
     }
 }
 
+#[test]
+fn a_workload_of_each_kind_is_described() {
+    let document = document();
+    let kinds = document["components"]["schemas"]["WorkloadDocument"]["oneOf"].as_array();
+    let kinds: Vec<&Value> = kinds
+        .unwrap()
+        .iter()
+        .map(|kind| &kind["allOf"][1]["properties"]["kind"]["const"])
+        .collect();
+    assert_eq!(kinds, ["Service", "Daemon", "Job", "CronJob"]);
+}
+
 fn collect(value: &Value, references: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
