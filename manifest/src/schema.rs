@@ -26,7 +26,7 @@ pub fn schema() -> Value {
         "oneOf": kinds,
         "$defs": generator.take_definitions(true),
     });
-    without_null(&mut schema);
+    for_editors(&mut schema);
     schema
 }
 
@@ -37,14 +37,23 @@ fn document<S: JsonSchema>(generator: &mut SchemaGenerator, kind: Kind) -> Value
         field["const"] = json!(kind);
     }
     schema.insert("title".to_owned(), json!(kind));
+    // What a kind is, its spec says best.
+    let spec = schemars::schema_for!(S);
+    if let Some(description) = spec.get("description") {
+        schema.insert("description".to_owned(), description.clone());
+    }
     schema.to_value()
 }
 
-/// A field that may be absent takes no `null` for it: takes it out of all alternatives.
-fn without_null(schema: &mut Value) {
+/// Makes it what an editor shows best. A field that may be absent takes no `null` for it; what is
+/// then the only alternative needs no list; and a description is broken where it is shown.
+fn for_editors(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
-            fields.values_mut().for_each(without_null);
+            fields.values_mut().for_each(for_editors);
+            if let Some(Value::String(description)) = fields.get_mut("description") {
+                *description = description.replace('\n', " ");
+            }
             if fields.get("default").is_some_and(Value::is_null) {
                 fields.remove("default");
             }
@@ -61,8 +70,17 @@ fn without_null(schema: &mut Value) {
                 let only = only.clone();
                 fields.insert("type".to_owned(), only);
             }
+            if let Some([Value::Object(only)]) = fields
+                .get("anyOf")
+                .and_then(Value::as_array)
+                .map(Vec::as_slice)
+            {
+                let only = only.clone();
+                fields.remove("anyOf");
+                fields.extend(only);
+            }
         }
-        Value::Array(items) => items.iter_mut().for_each(without_null),
+        Value::Array(items) => items.iter_mut().for_each(for_editors),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -102,6 +120,7 @@ mod tests {
     fn it_is_strict_and_names_the_kind() {
         let schema = schema();
         let service = &schema["oneOf"][0];
+        assert_eq!(service["description"], "Kept running, `replicas` times.");
         assert_eq!(service["properties"]["kind"]["const"], "Service");
         assert_eq!(service["additionalProperties"], false);
         assert_eq!(service["required"], json!(["kind", "name", "spec"]));
@@ -113,6 +132,8 @@ mod tests {
             schema["$defs"]["CronJobSpec"]["required"],
             json!(["schedule"])
         );
-        assert!(!schema.to_string().contains("null"));
+        let text = schema.to_string();
+        assert!(!text.contains("null") && !text.contains("anyOf"), "{text}");
+        assert!(!text.contains("\\n"), "{text}");
     }
 }

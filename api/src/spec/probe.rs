@@ -46,6 +46,9 @@ impl Probes {
 /// A check that is made again and again. It has exactly one of `http`, `tcp`, `exec` and `grpc`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    { "required": ["http"] }, { "required": ["tcp"] }, { "required": ["exec"] }, { "required": ["grpc"] },
+]))]
 pub struct Probe {
     /// A request to the container is answered well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,6 +184,9 @@ pub struct GrpcCheck {
 /// counts from its beginning. That it fails does not keep the container from being stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    { "required": ["exec"] }, { "required": ["http"] }, { "required": ["sleep"] },
+]))]
 pub struct PreStop {
     /// A command is run in the container, to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
