@@ -10,10 +10,7 @@ use windlass_api::{
     ids::{NodeName, RevisionNumber, Uid, Version, WorkloadKey},
     resource::{Manifest, Meta, NodePatch, Scheduling},
     template::InstanceTemplate,
-    validate::{
-        FieldError, REPLICAS_MAX, RESOURCES_PER_CALL_MAX, check_label_key, check_label_value,
-        validate,
-    },
+    validate::{FieldError, REPLICAS_MAX, RESOURCES_PER_CALL_MAX, validate, validate_node},
 };
 
 use crate::{
@@ -204,25 +201,18 @@ pub fn patch_node(
         });
     }
     let mut patched = NodeRecord::clone(&node);
-    let mut errors = Vec::new();
     for (key, value) in &patch.labels {
-        let value_check = value.as_deref().map_or(Ok(()), check_label_value);
-        for message in [check_label_key(key), value_check]
-            .into_iter()
-            .filter_map(Result::err)
-        {
-            errors.push(FieldError::new(format!("labels.{key}"), message));
-        }
         match value {
             Some(value) => patched.labels.insert(key.clone(), value.clone()),
             None => patched.labels.remove(key),
         };
     }
+    patched.scheduling = patch.scheduling.unwrap_or(patched.scheduling);
+    patched.taints = patch.taints.clone().unwrap_or(patched.taints);
+    let errors = validate_node(&patched.labels, &patched.taints);
     if !errors.is_empty() {
         return Err(Refusal::Invalid(errors));
     }
-    patched.scheduling = patch.scheduling.unwrap_or(patched.scheduling);
-    patched.taints = patch.taints.clone().unwrap_or(patched.taints);
     if patched == *node {
         return Ok(());
     }

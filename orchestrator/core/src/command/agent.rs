@@ -7,6 +7,7 @@ use windlass_api::{
     ids::{Generation, InstanceId, NodeName},
     resource::{Goal, Scheduling},
     status::{InstanceStatus, NodeState, Phase},
+    validate::validate_node,
     wire::{Hello, IMAGES_MAX, Observed, PROTOCOL, RuntimeHealth, Scope},
 };
 
@@ -15,6 +16,11 @@ use crate::{
     record::{Change, InstanceRecord, NodeRecord},
     transaction::Transaction,
 };
+
+/// The longest text of an agent that is kept, in characters: an engine's error with a path or two.
+pub const TEXT_CHARS_MAX: usize = 500;
+/// The longest name of an image that is remembered, in bytes: longer than registries allow.
+const IMAGE_NAME_BYTES_MAX: usize = 512;
 
 /// Lets an agent in, and registers its node or renews what is known of it.
 ///
@@ -32,6 +38,12 @@ pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
         return Err(Refusal::Conflict(format!(
             "the agent belongs to cluster {other}, not to {cluster}: give it an empty data \
              directory to make it join this one"
+        )));
+    }
+    let mistakes = validate_node(&hello.labels, &hello.taints);
+    if let Some(mistake) = mistakes.first() {
+        return Err(Refusal::Conflict(format!(
+            "the agent cannot register its node like this: {mistake}"
         )));
     }
     let name = &hello.node;
@@ -97,9 +109,34 @@ fn node_state(runtime: &RuntimeHealth) -> NodeState {
     match runtime {
         RuntimeHealth::Healthy => NodeState::Ready,
         RuntimeHealth::Unhealthy { reason } => NodeState::RuntimeUnhealthy {
-            reason: reason.clone(),
+            reason: clipped(reason),
         },
     }
+}
+
+/// What is kept of a text from an agent, which could be of any length.
+fn clipped(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+/// What is kept of a status.
+fn bounded(mut status: InstanceStatus) -> InstanceStatus {
+    match &mut status.phase {
+        Phase::Pending { reason } | Phase::BackingOff { reason, .. } | Phase::Failed { reason } => {
+            *reason = clipped(reason)
+        }
+        Phase::Assigned
+        | Phase::Pulling
+        | Phase::Prepared
+        | Phase::Starting
+        | Phase::Running { .. }
+        | Phase::Stopping
+        | Phase::Succeeded => {}
+    }
+    for id in [&mut status.container_id, &mut status.image_id] {
+        *id = id.as_deref().map(clipped);
+    }
+    status
 }
 
 /// Notes whether a node's engine answers. Only a transition changes anything.
@@ -173,6 +210,7 @@ fn put_node(txn: &mut Transaction, mut node: NodeRecord) {
 
 /// Notes which images a node has.
 pub fn images(txn: &mut Transaction, name: &NodeName, mut images: Vec<String>) {
+    images.retain(|image| image.len() <= IMAGE_NAME_BYTES_MAX);
     images.sort();
     images.dedup();
     images.truncate(IMAGES_MAX);
@@ -184,8 +222,7 @@ pub fn images(txn: &mut Transaction, name: &NodeName, mut images: Vec<String>) {
 
 /// Notes that an agent did not accept an assignment.
 pub fn rejected(txn: &mut Transaction, name: &NodeName, generation: Generation, reason: &str) {
-    let reason: String = reason.chars().take(500).collect();
-    let message = format!("assignment {generation}: {reason}");
+    let message = format!("assignment {generation}: {}", clipped(reason));
     txn.event(
         Subject::Node { name: name.clone() },
         Severity::Warning,
@@ -244,7 +281,7 @@ fn note_gone(txn: &mut Transaction, instance: &InstanceRecord, generation: Gener
 }
 
 fn note_status(txn: &mut Transaction, instance: &InstanceRecord, status: &InstanceStatus) {
-    let mut status = status.clone();
+    let mut status = bounded(status.clone());
     if instance.goal == Goal::Stop {
         status.phase = Phase::Stopping;
     }

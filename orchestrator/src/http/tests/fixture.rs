@@ -22,7 +22,7 @@ use windlass_api::{
 use windlass_core::cluster::Cluster;
 
 use crate::{
-    controller::{Controller, Handle},
+    controller::{self, Controller, Handle},
     http::{self, operation::Operation},
     metrics::Metrics,
     sessions::Sessions,
@@ -70,6 +70,15 @@ impl Server {
 
     /// Lets an agent in.
     pub(super) async fn join(&self, name: &str, cpu: CpuMillis) {
+        self.try_join(name, cpu).await.unwrap();
+    }
+
+    /// A new agent asks to be let in.
+    pub(super) async fn try_join(
+        &self,
+        name: &str,
+        cpu: CpuMillis,
+    ) -> Result<(), controller::Error> {
         let hello = Hello {
             protocol: PROTOCOL,
             node: name.parse().unwrap(),
@@ -91,7 +100,7 @@ impl Server {
             seen: None,
             runtime: RuntimeHealth::Healthy,
         };
-        self.handle.hello(hello).await.unwrap();
+        self.handle.hello(hello).await.map(drop)
     }
 
     pub(super) fn node(&self, name: &str) -> NodeName {
