@@ -89,10 +89,13 @@ impl Written {
     }
 }
 
+/// A template with its position.
+type Seen<'a> = (usize, &'a Arc<InstanceTemplate>);
+
 /// The templates that were seen, each with its position.
 #[derive(Default)]
 struct Templates<'a> {
-    known: BTreeMap<(&'a WorkloadKey, RevisionNumber), Vec<(usize, &'a Arc<InstanceTemplate>)>>,
+    known: BTreeMap<(&'a WorkloadKey, RevisionNumber), Vec<Seen<'a>>>,
     count: usize,
 }
 

@@ -334,20 +334,9 @@ fn create(txn: &mut Transaction, key: &WorkloadKey, manifest: &Manifest, uid: Ui
 
 fn update(txn: &mut Transaction, key: &WorkloadKey, before: &WorkloadRecord, to: &Manifest) {
     let template = to.spec.template(before.restarts_asked);
-    let current = RevisionKey {
-        workload: key.clone(),
-        number: before.revision,
-    };
-    let same = txn
-        .cluster()
-        .revisions
-        .get(&current)
-        .is_some_and(|r| *r.template == template);
-    let revision = if same {
-        before.revision
-    } else {
-        new_revision(txn, key, template)
-    };
+    let known = find_revision(txn, key, before.revision, &template);
+    let revision = known.unwrap_or_else(|| new_revision(txn, key, template));
+    let same = revision == before.revision;
     put_record(
         txn,
         WorkloadRecord {
@@ -362,6 +351,27 @@ fn update(txn: &mut Transaction, key: &WorkloadKey, before: &WorkloadRecord, to:
         format!("revision {revision} follows revision {}", before.revision)
     };
     txn.event(Subject::workload(key), Severity::Normal, "Updated", message);
+}
+
+/// The revision that has this template, if one is kept: then what still runs of it is what is
+/// wanted. The current one first, then the newest.
+fn find_revision(
+    txn: &Transaction,
+    key: &WorkloadKey,
+    current: RevisionNumber,
+    template: &InstanceTemplate,
+) -> Option<RevisionNumber> {
+    let cluster = txn.cluster();
+    let mut kept = revisions_of(cluster, key);
+    kept.sort_by_key(|revision| (revision.number == current, revision.number));
+    let has_it = |revision: &RevisionKey| {
+        let record = cluster.revisions.get(revision);
+        record.is_some_and(|record| *record.template == *template)
+    };
+    kept.iter()
+        .rev()
+        .find(|revision| has_it(revision))
+        .map(|revision| revision.number)
 }
 
 fn put_record(txn: &mut Transaction, mut record: WorkloadRecord) {

@@ -144,6 +144,7 @@ fn of_workloads() -> Vec<Operation> {
             workloads::put,
         )
         .header(RequestHeader::IfMatch)
+        .header(RequestHeader::IfNoneMatch)
         .body::<Document<ServiceSpec>>()
         .answers::<Workload>(StatusCode::OK, "It existed.")
         .answers::<Workload>(StatusCode::CREATED, "It was made."),

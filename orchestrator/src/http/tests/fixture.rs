@@ -6,6 +6,7 @@ use axum::{
     Router,
     body::{Body, BodyDataStream},
     http::{HeaderMap, Method, Request, StatusCode, header},
+    response::Response,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -126,6 +127,12 @@ impl Server {
             .await
     }
 
+    /// Asks for something and does not read the answer.
+    pub(super) async fn open(&self, target: &str) -> Response {
+        let request = request(Method::GET, target).body(Body::empty()).unwrap();
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(super) async fn write(&self, method: Method, target: &str, body: &Value) -> Answer {
         self.send(json_request(method, target, &[], body)).await
     }
@@ -142,8 +149,7 @@ impl Server {
 
     /// Opens a watch.
     pub(super) async fn watch(&self, target: &str) -> Watcher {
-        let request = request(Method::GET, target).body(Body::empty()).unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.open(target).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(
             response.headers()[header::CONTENT_TYPE],
