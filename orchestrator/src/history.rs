@@ -16,9 +16,9 @@ const COMMITS_MAX: usize = 1_024;
 /// server may take in all is a few times as much.
 const BYTES_MAX: usize = 4 << 20;
 /// What a change costs beside its record, in bytes. States share what did not change, but a record
-/// lies in a node of a map with up to 63 others, whose keys are copied with it, and it is in two or
-/// three maps: measured with small records and many of them, 2.6 KB for each change.
-const CHANGE_BYTES: usize = 2_600;
+/// lies in a node of a map, which is copied with it: 64 places, half of them filled, each with a key
+/// of two strings and a pointer, are 2.5 KB, and a record is in two or three maps.
+const CHANGE_BYTES: usize = 6 << 10;
 /// How many commits a watcher may be behind before it has to begin again.
 const BACKLOG_MAX: usize = 256;
 

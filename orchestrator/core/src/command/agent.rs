@@ -27,25 +27,7 @@ const IMAGE_NAME_BYTES_MAX: usize = 512;
 /// # Errors
 /// If it speaks another protocol, belongs to another cluster, or its node's name is taken.
 pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
-    if hello.protocol != PROTOCOL {
-        return Err(Refusal::Conflict(format!(
-            "the agent speaks protocol {}, this server {PROTOCOL}: use the same version of windlass",
-            hello.protocol
-        )));
-    }
-    let cluster = txn.cluster().record.id;
-    if let Some(other) = hello.cluster.filter(|c| *c != cluster) {
-        return Err(Refusal::Conflict(format!(
-            "the agent belongs to cluster {other}, not to {cluster}: give it an empty data \
-             directory to make it join this one"
-        )));
-    }
-    let mistakes = validate_node(&hello.labels, &hello.taints);
-    if let Some(mistake) = mistakes.first() {
-        return Err(Refusal::Conflict(format!(
-            "the agent cannot register its node like this: {mistake}"
-        )));
-    }
+    check(txn, hello)?;
     let name = &hello.node;
     let known = txn.cluster().nodes.get(name).cloned();
     if let Some(node) = known
@@ -100,6 +82,30 @@ pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
     }
     if known.as_deref() != Some(&record) {
         put_node(txn, record);
+    }
+    Ok(())
+}
+
+/// Whether this server and cluster are for the agent, and what it says of its node can be kept.
+fn check(txn: &Transaction, hello: &Hello) -> Result<(), Refusal> {
+    if hello.protocol != PROTOCOL {
+        return Err(Refusal::Conflict(format!(
+            "the agent speaks protocol {}, this server {PROTOCOL}: use the same version of windlass",
+            hello.protocol
+        )));
+    }
+    let cluster = txn.cluster().record.id;
+    if let Some(other) = hello.cluster.filter(|c| *c != cluster) {
+        return Err(Refusal::Conflict(format!(
+            "the agent belongs to cluster {other}, not to {cluster}: give it an empty data \
+             directory to make it join this one"
+        )));
+    }
+    let mistakes = validate_node(&hello.labels, &hello.taints);
+    if let Some(mistake) = mistakes.first() {
+        return Err(Refusal::Conflict(format!(
+            "the agent cannot register its node like this: {mistake}"
+        )));
     }
     Ok(())
 }

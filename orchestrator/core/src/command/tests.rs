@@ -369,7 +369,7 @@ fn what_is_said_of_nodes_is_bounded() {
     assert!(error.to_string().contains("labels.bad key"), "{error}");
     agent::hello(&mut txn, &hello(1)).unwrap();
     let node = "n1".parse().unwrap();
-    let many = (0..=windlass_api::validate::NODE_LABELS_MAX);
+    let many = 0..=windlass_api::validate::NODE_LABELS_MAX;
     let patch = NodePatch {
         labels: many
             .map(|i| (format!("l{i}"), Some(String::new())))
