@@ -202,7 +202,7 @@ impl From<Problem> for Failure {
 fn hint(code: Code) -> Option<&'static str> {
     match code {
         Code::NotFound => {
-            Some("see what there is with `windlass get`, and look in other namespaces with -A")
+            Some("see what there is with `windlass get workloads -A` or `windlass get nodes`")
         }
         Code::NoRoute => Some("the server may be older than this program: see `windlass version`"),
         Code::VersionConflict => Some("somebody else changed it: look at it again, then try again"),

@@ -26,8 +26,9 @@ const LIFE_MS_MAX: u64 = 120;
 struct Acknowledged {
     /// The value that the server said it had stored.
     value: u64,
-    /// A value that was sent later and not answered: it may be there or not.
-    unanswered: Option<u64>,
+    /// The last value that was sent. It and all since the acknowledged one were not answered: the
+    /// last of them that the server got may be there, or none.
+    sent: u64,
     version: u64,
     revision: u64,
 }
@@ -64,7 +65,7 @@ impl Load {
                 return;
             }
             let body = manifest(name, value);
-            self.note(name, |known| known.unanswered = Some(value));
+            self.note(name, |known| known.sent = value);
             match http::send(self.address, "PUT", &path, &[], body.as_bytes()) {
                 Ok(answer) if answer.status < 300 => {
                     let workload = answer.json();
@@ -75,7 +76,7 @@ impl Load {
                         assert!(revision > known.revision, "revisions only grow");
                         *known = Acknowledged {
                             value,
-                            unanswered: None,
+                            sent: value,
                             version,
                             revision,
                         };
@@ -109,7 +110,7 @@ impl Load {
                 .parse()
                 .unwrap();
             assert!(
-                value == entry.value || Some(value) == entry.unanswered,
+                (entry.value..=entry.sent).contains(&value),
                 "{name} has {value}, acknowledged was {entry:?}"
             );
             assert!(workload["meta"]["version"].as_u64().unwrap() >= entry.version);

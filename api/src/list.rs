@@ -17,9 +17,11 @@ pub const PAGE_MAX: usize = 5_000;
 pub struct List<T> {
     /// The items, in the order of their names.
     pub items: Vec<T>,
-    /// The version of the state that the page was taken from; a watch can begin here.
+    /// The version of the state that the page was taken from. A watch can begin at that of the
+    /// first page: later ones are taken from later states.
     pub version: Version,
-    /// Where the next page begins; absent on the last one. Pass it as `continue`.
+    /// Where the next page begins; absent on the last one. Pass it as `continue`. A page can have
+    /// fewer items than `limit` and not be the last, if they are large.
     #[serde(rename = "continue", default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

@@ -1,13 +1,17 @@
 //! Whether a spec makes sense, beyond being well formed: every mistake at once, each with
 //! the path of the field that is to blame.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     duration::Span,
+    expression::Taint,
     resource::Manifest,
     spec::{CronJobSpec, JobSpec, UpdateOrder, UpdatePolicy, WorkloadSpec},
 };
@@ -15,6 +19,8 @@ use crate::{
 mod container;
 mod instance;
 mod probe;
+
+pub use instance::CONTAINERS_MAX;
 
 /// The most copies of one workload: ten per node on the largest cluster that is designed for.
 pub const REPLICAS_MAX: u32 = 10_000;
@@ -24,6 +30,10 @@ const JOBS_KEPT_MAX: u32 = 100;
 pub const RESOURCES_PER_CALL_MAX: usize = 500;
 /// The shortest deadline: what is asked for takes that long to begin.
 const DEADLINE_MIN: Span = Span::from_secs(1);
+/// The most labels of a node: several times what large clusters put on theirs.
+pub const NODE_LABELS_MAX: usize = 256;
+/// The most taints of a node.
+pub const NODE_TAINTS_MAX: usize = 64;
 /// The longest key of a label, in bytes.
 const LABEL_KEY_LEN_MAX: usize = 128;
 /// The longest value of a label, in bytes.
@@ -110,6 +120,30 @@ pub fn check_label_value(value: &str) -> Result<(), String> {
         return Err("a label's value must not contain control characters".to_owned());
     }
     Ok(())
+}
+
+/// Every mistake in what is said of a node; empty if there is none.
+#[must_use]
+pub fn validate_node(labels: &BTreeMap<String, String>, taints: &[Taint]) -> Vec<FieldError> {
+    let mut errors = Errors(Vec::new());
+    for (key, value) in labels {
+        errors.label("labels", key, value);
+    }
+    if labels.len() > NODE_LABELS_MAX {
+        let message = format!("at most {NODE_LABELS_MAX}, these are {}", labels.len());
+        errors.push("labels", message);
+    }
+    let mut seen = BTreeSet::new();
+    for (i, taint) in taints.iter().enumerate() {
+        if !seen.insert(taint) {
+            errors.push(format!("taints[{i}]"), format!("`{taint}` is there twice"));
+        }
+    }
+    if taints.len() > NODE_TAINTS_MAX {
+        let message = format!("at most {NODE_TAINTS_MAX}, these are {}", taints.len());
+        errors.push("taints", message);
+    }
+    errors.0
 }
 
 struct Errors(Vec<FieldError>);

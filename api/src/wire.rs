@@ -23,18 +23,24 @@ use crate::{
     template::InstanceTemplate,
 };
 
+mod shared;
+
 /// The version of this protocol. The server refuses an agent that speaks another one.
 pub const PROTOCOL: u32 = 2;
 
 /// Where an agent opens its session.
 pub const SESSION_PATH: &str = "/v1/agent/session";
 
-/// The longest message, in bytes: an assignment of the largest workloads that a node can hold
-/// is sent in several frames of at most [`FRAME_ITEMS_MAX`] instances.
+/// The longest message, in bytes. A large assignment is sent in several frames, with at most
+/// [`FRAME_ITEMS_MAX`] instances and [`FRAME_TEMPLATE_BYTES_MAX`] of what they are made from each.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// The most instances in one frame.
 pub const FRAME_ITEMS_MAX: usize = 256;
+
+/// The most bytes of templates in one frame, unless it has only one, which is smaller than a
+/// request may be (1 MiB).
+pub const FRAME_TEMPLATE_BYTES_MAX: usize = 4 << 20;
 
 /// Where an agent opens a stream that the server asked for.
 #[must_use]
@@ -211,6 +217,7 @@ pub struct AssignmentFrame {
     /// Whether more frames of the same assignment follow. It takes effect with the last one.
     pub more: bool,
     /// The instances to run or prepare, or those that changed.
+    #[serde(with = "shared::list")]
     pub instances: Vec<AssignedInstance>,
     /// The instances that are no longer wanted, and that the agent is to confirm to be gone. In a
     /// whole assignment, too: what is not named there is not wanted, but the server waits for the
@@ -218,7 +225,8 @@ pub struct AssignmentFrame {
     pub removed: Vec<InstanceId>,
 }
 
-/// An instance that a node is to run or prepare.
+/// An instance that a node is to run or prepare. In a frame or an assignment it is written without
+/// its template, see `wire/shared.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AssignedInstance {
@@ -259,6 +267,7 @@ pub struct Assignment {
     /// Its number.
     pub generation: Generation,
     /// The instances to run or prepare.
+    #[serde(with = "shared::map")]
     pub instances: BTreeMap<InstanceId, AssignedInstance>,
 }
 

@@ -1,11 +1,15 @@
 //! What an agent has been told to run, and how to tell it what changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use windlass_api::{
     ids::{Generation, InstanceId, NodeName},
     resource::Goal,
-    wire::{AssignedInstance, AssignmentFrame, FRAME_ITEMS_MAX},
+    template::InstanceTemplate,
+    wire::{AssignedInstance, AssignmentFrame, FRAME_ITEMS_MAX, FRAME_TEMPLATE_BYTES_MAX},
 };
 use windlass_core::cluster::Cluster;
 
@@ -65,11 +69,7 @@ fn frames(
     changed: Vec<AssignedInstance>,
     mut removed: Vec<InstanceId>,
 ) -> Vec<AssignmentFrame> {
-    let mut chunks: Vec<Vec<AssignedInstance>> =
-        changed.chunks(FRAME_ITEMS_MAX).map(<[_]>::to_vec).collect();
-    if chunks.is_empty() {
-        chunks.push(Vec::new());
-    }
+    let chunks = chunks(changed);
     let last = chunks.len() - 1;
     chunks
         .into_iter()
@@ -87,6 +87,48 @@ fn frames(
             },
         })
         .collect()
+}
+
+/// The instances in parts of which each fits into a frame. There is at least one part.
+fn chunks(instances: Vec<AssignedInstance>) -> Vec<Vec<AssignedInstance>> {
+    let mut chunks = vec![Vec::new()];
+    // What each template takes, by where it is in memory: those of a revision are one.
+    let mut sizes: BTreeMap<*const InstanceTemplate, usize> = BTreeMap::new();
+    let mut in_chunk: BTreeSet<*const InstanceTemplate> = BTreeSet::new();
+    let mut bytes = 0;
+    for instance in instances {
+        let template = Arc::as_ptr(&instance.template);
+        let size = *sizes
+            .entry(template)
+            .or_insert_with(|| size_of_json(&instance.template));
+        let more = if in_chunk.contains(&template) {
+            0
+        } else {
+            size
+        };
+        let full = chunks.last().is_some_and(|chunk: &Vec<AssignedInstance>| {
+            chunk.len() >= FRAME_ITEMS_MAX
+                || (!chunk.is_empty() && bytes + more > FRAME_TEMPLATE_BYTES_MAX)
+        });
+        if full {
+            chunks.push(Vec::new());
+            in_chunk.clear();
+            bytes = 0;
+        }
+        if in_chunk.insert(template) {
+            bytes += size;
+        }
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(instance);
+        }
+    }
+    chunks
+}
+
+fn size_of_json(template: &InstanceTemplate) -> usize {
+    let json = serde_json::to_vec(template);
+    json.expect("a template has string keys and plain values")
+        .len()
 }
 
 #[cfg(test)]
@@ -123,6 +165,11 @@ mod tests {
 
     /// A cluster with one node and so many instances on it.
     fn cluster(replicas: usize) -> Cluster {
+        cluster_with(replicas, &[("web", "")])
+    }
+
+    /// The same, with a workload of each name, which has this text in its environment.
+    fn cluster_with(replicas: usize, workloads: &[(&str, &str)]) -> Cluster {
         let mut cluster = Cluster::new(ClusterId(Uuid::nil()));
         let hello: Hello = serde_json::from_value(json!({
             "protocol": PROTOCOL, "node": "n1",
@@ -134,15 +181,44 @@ mod tests {
             "cluster": null, "seen": null, "runtime": { "state": "healthy" },
         }))
         .unwrap();
-        let manifest = Manifest::from_json(json!({
-            "kind": "Service", "name": "web", "spec": { "image": "nginx", "replicas": replicas },
-        }))
-        .unwrap();
+        let manifests = workloads.iter().map(|(name, text)| {
+            let manifest = json!({
+                "kind": "Service", "name": name,
+                "spec": { "image": "nginx", "replicas": replicas, "env": { "TEXT": text } },
+            });
+            Manifest::from_json(manifest).unwrap()
+        });
+        let manifests: Vec<Manifest> = manifests.collect();
+        let uids: Vec<Uid> = manifests.iter().map(|_| Uid(Uuid::nil())).collect();
         act(&mut cluster, |txn| {
             command::agent::hello(txn, &hello).unwrap();
-            command::apply(txn, &[manifest], &[Uid(Uuid::nil())]).unwrap();
+            command::apply(txn, &manifests, &uids).unwrap();
         });
         cluster
+    }
+
+    #[test]
+    fn large_templates_never_make_a_frame_that_no_agent_takes() {
+        let text = "x".repeat(900_000);
+        let workloads = [
+            ("a", text.as_str()),
+            ("b", text.as_str()),
+            ("c", text.as_str()),
+            ("d", text.as_str()),
+            ("e", text.as_str()),
+            ("f", text.as_str()),
+        ];
+        let cluster = cluster_with(50, &workloads);
+        let frames = Told::default().update(&cluster, &node());
+        assert!(frames.len() > 1);
+        let mut instances = 0;
+        for frame in &frames {
+            instances += frame.instances.len();
+            let bytes = serde_json::to_vec(frame).unwrap().len();
+            assert!(bytes < windlass_api::wire::FRAME_BYTES_MAX / 2, "{bytes}");
+        }
+        assert_eq!(instances, 300);
+        assert!(frames.iter().rev().skip(1).all(|frame| frame.more));
     }
 
     #[test]

@@ -185,8 +185,11 @@ impl Controller {
                     pending.push(Pending::Write(answer, result));
                 }
                 Command::Hello(hello, answer) => {
-                    self.leases.renew(&hello.node, self.started.elapsed());
                     let result = txn.attempt(|txn| command::agent::hello(txn, &hello));
+                    // One that is refused does not speak for the node.
+                    if result.is_ok() {
+                        self.leases.renew(&hello.node, self.started.elapsed());
+                    }
                     pending.push(Pending::Hello(answer, result));
                 }
             }
@@ -211,8 +214,12 @@ impl Controller {
             AgentReport::Observed(observed) => command::agent::observed(txn, node, &observed),
             AgentReport::Images(images) => command::agent::images(txn, node, images),
             AgentReport::Rejected(generation, reason) => {
-                tracing::warn!(%node, %generation, reason, "an agent rejected its assignment");
                 command::agent::rejected(txn, node, generation, &reason);
+                let reason: String = reason
+                    .chars()
+                    .take(command::agent::TEXT_CHARS_MAX)
+                    .collect();
+                tracing::warn!(%node, %generation, reason, "an agent rejected its assignment");
             }
         }
     }
@@ -260,6 +267,7 @@ impl Controller {
         }
         let (cluster, changes) = txn.finish();
         let batch = codec::encode(cluster.version, &changes);
+        let bytes = batch.bytes();
         let began = Instant::now();
         match self
             .committer
@@ -268,7 +276,7 @@ impl Controller {
         {
             Ok(_) => {
                 self.metrics.committed(began.elapsed(), changes.len());
-                self.publish(cluster, changes);
+                self.publish(cluster, changes, bytes);
                 Ok(Ok(()))
             }
             Err(store::Error::NoSpace { .. }) => {
@@ -276,18 +284,25 @@ impl Controller {
                 self.storage.send_replace(Storage::Full);
                 Ok(Err(Error::NoSpace))
             }
+            // It changed nothing, and would not the next time either: a mistake of ours, which costs
+            // those who asked for it their answer, and nobody the server.
+            Err(store::Error::InvalidBatch { what }) => {
+                tracing::error!(what, "a batch cannot be stored");
+                Ok(Err(Error::Unstorable))
+            }
             Err(fatal) => Err(fatal),
         }
     }
 
     /// Shows everybody a state that is durable.
-    fn publish(&mut self, cluster: Cluster, changes: Vec<Change>) {
+    fn publish(&mut self, cluster: Cluster, changes: Vec<Change>, bytes: u64) {
         let before = std::mem::replace(&mut self.cluster, cluster.clone());
         self.state.send_replace(cluster.clone());
         self.history.push(Arc::new(Commit {
             before,
             after: cluster,
             changes,
+            bytes,
         }));
     }
 
@@ -302,7 +317,7 @@ impl Controller {
         let cluster = codec::decode(&records, id).map_err(store::Error::unreadable)?;
         if cluster.version != self.cluster.version {
             // Without changes, since nobody knows which: whoever watches has to begin again.
-            self.publish(cluster, Vec::new());
+            self.publish(cluster, Vec::new(), 0);
         }
         tracing::info!("the disk has space again: writes are accepted");
         self.storage.send_replace(Storage::Writable);

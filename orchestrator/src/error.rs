@@ -126,6 +126,7 @@ pub(crate) fn code_of(error: &controller::Error) -> Code {
     match error {
         controller::Error::Refused(refusal) => code_of_refusal(refusal),
         controller::Error::NoSpace => Code::NoSpace,
+        controller::Error::Unstorable => Code::Internal,
         // A client that tries again finds the next server.
         controller::Error::Overloaded | controller::Error::Stopping => Code::Overloaded,
     }

@@ -9,12 +9,16 @@ use tokio::sync::broadcast;
 use windlass_api::ids::Version;
 use windlass_core::{cluster::Cluster, record::Change};
 
-/// How many commits are kept. With states that share what did not change, that is a few MB; at
-/// ten commits a second it reaches back almost two minutes, and an idle cluster's reach back
-/// for days.
+/// How many commits are kept. At ten commits a second they reach back almost two minutes, and an
+/// idle cluster's reach back for days.
 const COMMITS_MAX: usize = 1_024;
-/// The most changes in all the commits that are kept, since one commit can have thousands.
-const CHANGES_MAX: usize = 16_384;
+/// The most memory that the commits hold, in bytes, as [`Commit::cost`] estimates it: what a
+/// server may take in all is a few times as much.
+const BYTES_MAX: usize = 4 << 20;
+/// What a change costs beside its record, in bytes. States share what did not change, but a record
+/// lies in a node of a map, which is copied with it: 64 places, half of them filled, each with a key
+/// of two strings and a pointer, are 2.5 KB, and a record is in two or three maps.
+const CHANGE_BYTES: usize = 6 << 10;
 /// How many commits a watcher may be behind before it has to begin again.
 const BACKLOG_MAX: usize = 256;
 
@@ -27,6 +31,17 @@ pub struct Commit {
     pub after: Cluster,
     /// What changed, in order.
     pub changes: Vec<Change>,
+    /// The size of the changed records, in bytes, as they were stored.
+    pub bytes: u64,
+}
+
+impl Commit {
+    /// About what keeping it costs, in bytes: the records that it replaced, or that a later one
+    /// will, and its part of the maps.
+    fn cost(&self) -> usize {
+        let records = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        records.saturating_add(self.changes.len() * CHANGE_BYTES)
+    }
 }
 
 /// The last commits, and those to come.
@@ -39,7 +54,8 @@ pub struct History {
 #[derive(Debug)]
 struct Kept {
     commits: VecDeque<Arc<Commit>>,
-    changes: usize,
+    /// What they cost.
+    bytes: usize,
     /// The version from which a watch can begin.
     oldest: Version,
 }
@@ -68,7 +84,7 @@ impl History {
     pub fn new(version: Version) -> Self {
         let kept = Kept {
             commits: VecDeque::new(),
-            changes: 0,
+            bytes: 0,
             oldest: version,
         };
         Self {
@@ -80,13 +96,12 @@ impl History {
     /// Adds a commit and tells everybody who watches.
     pub fn push(&self, commit: Arc<Commit>) {
         let mut kept = self.lock();
-        kept.changes += commit.changes.len();
+        kept.bytes = kept.bytes.saturating_add(commit.cost());
         kept.commits.push_back(Arc::clone(&commit));
-        while kept.commits.len() > COMMITS_MAX
-            || (kept.changes > CHANGES_MAX && kept.commits.len() > 1)
+        while kept.commits.len() > COMMITS_MAX || (kept.bytes > BYTES_MAX && kept.commits.len() > 1)
         {
             if let Some(forgotten) = kept.commits.pop_front() {
-                kept.changes -= forgotten.changes.len();
+                kept.bytes = kept.bytes.saturating_sub(forgotten.cost());
                 kept.oldest = forgotten.after.version;
             }
         }
@@ -146,6 +161,7 @@ mod tests {
             before,
             after,
             changes: Vec::new(),
+            bytes: 0,
         })
     }
 
@@ -158,6 +174,25 @@ mod tests {
         let versions: Vec<_> = past.iter().map(|c| c.after.version.0).collect();
         assert_eq!(versions, [7, 8]);
         assert_eq!(new.try_recv().unwrap().after.version, Version(9));
+    }
+
+    #[test]
+    fn large_records_are_kept_for_a_shorter_time() {
+        let history = History::new(Version(5));
+        let large = |version: u64| {
+            let mut commit = Arc::into_inner(commit(version)).unwrap();
+            commit.bytes = (BYTES_MAX / 4) as u64;
+            Arc::new(commit)
+        };
+        (6..=105).for_each(|version| history.push(large(version)));
+        assert_eq!(history.oldest(), Version(101));
+        // One that is larger than all that may be kept is kept alone.
+        let mut huge = Arc::into_inner(commit(106)).unwrap();
+        huge.bytes = u64::MAX;
+        history.push(Arc::new(huge));
+        assert_eq!(history.oldest(), Version(105));
+        history.push(commit(107));
+        assert_eq!(history.oldest(), Version(106));
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod nodes;
 mod openapi;
 mod operation;
 mod operations;
+mod page;
 mod parameters;
 mod server;
 mod session;
@@ -66,6 +67,8 @@ pub(crate) struct Api {
     shutdown: CancellationToken,
     watches: Arc<Semaphore>,
     log_streams: Arc<Semaphore>,
+    /// KiB of pages that wait for their readers.
+    unread: Arc<Semaphore>,
     openapi: Bytes,
 }
 
@@ -103,6 +106,7 @@ fn build(
         shutdown,
         watches: Arc::new(Semaphore::new(WATCHES_MAX)),
         log_streams: Arc::new(Semaphore::new(LOG_STREAMS_MAX)),
+        unread: Arc::new(Semaphore::new(page::UNREAD_KIB_MAX)),
         openapi: openapi::document(&operations),
     });
     let layers = ServiceBuilder::new()

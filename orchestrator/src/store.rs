@@ -32,9 +32,9 @@ pub use committer::Committer;
 pub use disk::DiskStore;
 pub use error::{Error, Landed, Remedy};
 pub use export::verify_export;
-pub use medium::{Medium, RESERVE_BYTES, SystemMedium};
+pub use medium::{Medium, RESERVE_BYTES, SPACE_NEEDED_BYTES, SystemMedium};
 pub use memory::{Failure, Leaves, MemoryStore};
-pub use restore::{Existing, restore};
+pub use restore::{Existing, restore, salvage};
 pub use verify::{Verifier, verify, verify_process};
 
 /// What a store's calls return.

@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use windlass_api::ids::{Epoch, Version};
 use windlass_orchestrator::store::{
     Batch, DiskStore, Error, Existing, ExportWhen, Guard, Key, Landed, Medium, Recovery, Store,
-    SystemMedium, Task, Verifier, restore, verify, verify_export,
+    SystemMedium, Task, Verifier, restore, salvage, verify, verify_export,
 };
 
 type Model = BTreeMap<Key, Vec<u8>>;
@@ -328,10 +328,47 @@ fn a_damaged_store_is_restored_with_the_command_that_it_names() {
     let (Error::Corrupt { remedy, .. } | Error::TailMissing { remedy, .. }) = &error else {
         panic!("{error}");
     };
-    assert_eq!(remedy.newest_export.as_ref(), Some(&export));
+    assert_eq!(
+        remedy.newest_export.as_ref().map(|(_, path)| path),
+        Some(&export)
+    );
     restore(&export, dir.path(), Existing::Refuse, None).unwrap();
     let store = DiskStore::open(dir.path(), None).unwrap();
     assert_eq!(store.load().unwrap().version, Version(2));
+}
+
+#[test]
+fn a_store_that_vanished_beside_its_exports_is_no_new_one() {
+    let (dir, export) = exported_store();
+    fs::remove_dir_all(dir.path().join("store")).unwrap();
+    fs::remove_file(dir.path().join("hwm")).unwrap();
+    let error = DiskStore::open(dir.path(), None).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains("backup restore"), "{error}");
+    restore(&export, dir.path(), Existing::Refuse, None).unwrap();
+    DiskStore::open(dir.path(), None).unwrap();
+}
+
+#[test]
+fn what_is_newer_than_the_newest_export_can_be_salvaged() {
+    let (dir, export) = exported_store();
+    let store = DiskStore::open(dir.path(), None).unwrap();
+    let newest = store.load().unwrap().version;
+    let mut batch = Batch::new(newest.next());
+    batch.put(Key::new("node", "late"), b"late".to_vec());
+    store.commit(batch, Guard::Version(newest)).unwrap();
+    let whole = store.load().unwrap();
+    drop(store);
+    // It is newer than the export. Without its mark nobody can tell whether something is missing.
+    fs::remove_file(dir.path().join("hwm")).unwrap();
+    let error = DiskStore::open(dir.path(), None).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("backup salvage"), "{error}");
+    let (salvaged, summary) = salvage(dir.path(), None).unwrap();
+    assert_ne!(salvaged, export);
+    assert_eq!(summary, whole.summary());
+    restore(&salvaged, dir.path(), Existing::MoveAside, None).unwrap();
+    let store = DiskStore::open(dir.path(), None).unwrap();
+    assert_eq!(store.load().unwrap().records, whole.records);
 }
 
 #[test]

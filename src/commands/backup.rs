@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use clap::Subcommand;
-use windlass_orchestrator::store::{Existing, Summary, restore, verify_export};
+use windlass_orchestrator::store::{Existing, Summary, restore, salvage, verify_export};
 
 use super::{process, server};
 use crate::{error::Failure, output};
@@ -17,6 +17,12 @@ pub(crate) enum Backup {
     Verify {
         /// The export
         file: PathBuf,
+    },
+    /// Make what is left of a store that no server opens an export, to be restored
+    Salvage {
+        /// The server's data directory
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
     },
     /// Make the state in an export that of a server, which must not run
     #[command(after_help = "\
@@ -40,6 +46,12 @@ impl Backup {
             Self::Verify { file } => {
                 let summary = verify_export(&file).map_err(|error| process::failure(&error))?;
                 say(&format!("{} is whole", file.display()), &summary)
+            }
+            Self::Salvage { data_dir } => {
+                let verifier = server::verifier()?;
+                let (file, summary) = salvage(&data_dir, Some(&verifier))
+                    .map_err(|error| process::failure(&error))?;
+                say(&format!("salvaged to {}", file.display()), &summary)
             }
             Self::Restore {
                 file,

@@ -344,8 +344,13 @@ impl Cluster {
         tokio::select! {
             gone = gone => drop(gone?),
             () = asked => {
-                return Err(Failure::new(Exit::Failed, "interrupted while cleaning up")
-                    .hint("containers with the label windlass.cluster may be left"));
+                let ours = format!("--filter label=windlass.cluster={cluster}");
+                return Err(
+                    Failure::new(Exit::Failed, "interrupted while cleaning up").hint(format!(
+                        "remove what is left with: docker rm -f $(docker ps -aq {ours}); \
+                         docker network rm $(docker network ls -q {ours})"
+                    )),
+                );
             }
         }
         self.stop_agents().await;

@@ -16,7 +16,7 @@ use crate::error::{Exit, Failure};
 /// How many threads serve requests and drive Docker. More would cost memory; the work is waiting.
 const THREADS: usize = 2;
 
-/// Runs `process` until it ends by itself or, on SIGINT or SIGTERM, because its token is
+/// Runs `process` until it ends by itself or, on SIGINT, SIGTERM or SIGHUP, because its token is
 /// cancelled.
 pub(crate) fn run(
     process: impl AsyncFnOnce(CancellationToken) -> Result<(), Failure>,
@@ -76,13 +76,36 @@ pub(crate) fn asked_to_stop() -> Result<impl Future<Output = ()> + Send, Failure
     };
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
+    // The terminal was closed. Under `nohup` that is to be ignored, and stays so.
+    let mut hang_up = if ignores_hang_up() {
+        None
+    } else {
+        Some(listen(SignalKind::hangup())?)
+    };
+    let hung_up = async move {
+        match &mut hang_up {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    };
     Ok(async move {
-        // Cancel-safe, both.
+        // Cancel-safe, all of them.
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = hung_up => {}
         }
     })
+}
+
+/// Whether this process was started with SIGHUP ignored.
+fn ignores_hang_up() -> bool {
+    // Without `/proc` it is taken for what it usually is.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The first bit is that of signal 1, which is SIGHUP.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// A listener at `address`, which must be one that only this machine reaches.

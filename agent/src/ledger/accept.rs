@@ -3,7 +3,8 @@
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use windlass_api::{
-    ids::{ClusterId, Epoch, Generation, InstanceId},
+    ids::{ClusterId, Epoch, Generation, InstanceId, RevisionNumber, WorkloadKey},
+    template::InstanceTemplate,
     wire::{AssignedInstance, Assignment, AssignmentFrame},
 };
 
@@ -182,6 +183,7 @@ fn combine(held: &Held, cluster: ClusterId, frame: AssignmentFrame) -> Result<He
                 instances.remove(id);
             }
             instances.extend(by_id(frame.instances));
+            share_templates(&mut instances);
             instances
         }
         Some(base) => {
@@ -212,6 +214,20 @@ fn replaced(old: &Held, new: Held, removed: Vec<InstanceId>) -> Verdict {
     Verdict::Replaced {
         held: Arc::new(new),
         dropped,
+    }
+}
+
+/// Makes instances of one revision share its template again, which came with each frame anew.
+fn share_templates(instances: &mut BTreeMap<InstanceId, AssignedInstance>) {
+    let mut known: BTreeMap<(WorkloadKey, RevisionNumber), Arc<InstanceTemplate>> = BTreeMap::new();
+    for instance in instances.values_mut() {
+        let revision = (instance.workload.clone(), instance.revision);
+        let template = known
+            .entry(revision)
+            .or_insert_with(|| Arc::clone(&instance.template));
+        if *template == instance.template {
+            instance.template = Arc::clone(template);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 
 /// The most containers of an instance, its init containers included: each is a process to watch,
 /// and pods with more than a handful are mistakes.
-const CONTAINERS_MAX: usize = 20;
+pub const CONTAINERS_MAX: usize = 20;
 /// The longest grace period.
 const GRACE_MAX: Span = Span::from_secs(3_600);
 

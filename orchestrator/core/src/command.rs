@@ -11,10 +11,7 @@ use windlass_api::{
     resource::{Manifest, Meta, NodePatch, Scheduling},
     spec::WorkloadSpec,
     template::InstanceTemplate,
-    validate::{
-        FieldError, REPLICAS_MAX, RESOURCES_PER_CALL_MAX, check_label_key, check_label_value,
-        validate,
-    },
+    validate::{FieldError, REPLICAS_MAX, RESOURCES_PER_CALL_MAX, validate, validate_node},
 };
 
 use crate::{
@@ -210,25 +207,18 @@ pub fn patch_node(
         });
     }
     let mut patched = NodeRecord::clone(&node);
-    let mut errors = Vec::new();
     for (key, value) in &patch.labels {
-        let value_check = value.as_deref().map_or(Ok(()), check_label_value);
-        for message in [check_label_key(key), value_check]
-            .into_iter()
-            .filter_map(Result::err)
-        {
-            errors.push(FieldError::new(format!("labels.{key}"), message));
-        }
         match value {
             Some(value) => patched.labels.insert(key.clone(), value.clone()),
             None => patched.labels.remove(key),
         };
     }
+    patched.scheduling = patch.scheduling.unwrap_or(patched.scheduling);
+    patched.taints = patch.taints.clone().unwrap_or(patched.taints);
+    let errors = validate_node(&patched.labels, &patched.taints);
     if !errors.is_empty() {
         return Err(Refusal::Invalid(errors));
     }
-    patched.scheduling = patch.scheduling.unwrap_or(patched.scheduling);
-    patched.taints = patch.taints.clone().unwrap_or(patched.taints);
     if patched == *node {
         return Ok(());
     }
@@ -351,20 +341,9 @@ fn create(txn: &mut Transaction, key: &WorkloadKey, manifest: &Manifest, uid: Ui
 
 fn update(txn: &mut Transaction, key: &WorkloadKey, before: &WorkloadRecord, to: &Manifest) {
     let template = to.spec.template(before.restarts_asked);
-    let current = RevisionKey {
-        workload: key.clone(),
-        number: before.revision,
-    };
-    let same = txn
-        .cluster()
-        .revisions
-        .get(&current)
-        .is_some_and(|r| *r.template == template);
-    let revision = if same {
-        before.revision
-    } else {
-        new_revision(txn, key, template)
-    };
+    let known = find_revision(txn, key, before.revision, &template);
+    let revision = known.unwrap_or_else(|| new_revision(txn, key, template));
+    let same = revision == before.revision;
     put_record(
         txn,
         WorkloadRecord {
@@ -379,6 +358,27 @@ fn update(txn: &mut Transaction, key: &WorkloadKey, before: &WorkloadRecord, to:
         format!("revision {revision} follows revision {}", before.revision)
     };
     txn.event(Subject::workload(key), Severity::Normal, "Updated", message);
+}
+
+/// The revision that has this template, if one is kept: then what still runs of it is what is
+/// wanted. The current one first, then the newest.
+fn find_revision(
+    txn: &Transaction,
+    key: &WorkloadKey,
+    current: RevisionNumber,
+    template: &InstanceTemplate,
+) -> Option<RevisionNumber> {
+    let cluster = txn.cluster();
+    let mut kept = revisions_of(cluster, key);
+    kept.sort_by_key(|revision| (revision.number == current, revision.number));
+    let has_it = |revision: &RevisionKey| {
+        let record = cluster.revisions.get(revision);
+        record.is_some_and(|record| *record.template == *template)
+    };
+    kept.iter()
+        .rev()
+        .find(|revision| has_it(revision))
+        .map(|revision| revision.number)
 }
 
 fn put_record(txn: &mut Transaction, mut record: WorkloadRecord) {

@@ -204,7 +204,9 @@ impl Pass<'_> {
     /// Keeps the newest revisions, those in use, and none of a workload that is gone.
     fn forget_revisions(&mut self, key: &WorkloadKey) {
         let cluster = self.txn.cluster();
-        let used: BTreeSet<_> = cluster.instances_of(key).map(|i| i.revision).collect();
+        let wanted = cluster.workloads.get(key).map(|w| w.revision);
+        let running = cluster.instances_of(key).map(|i| i.revision);
+        let used: BTreeSet<_> = running.chain(wanted).collect();
         let keep = if cluster.workloads.contains_key(key) {
             REVISIONS_MAX
         } else {

@@ -1,5 +1,6 @@
 //! What users ask for, and what becomes of it.
 
+use crate::store::SPACE_NEEDED_BYTES;
 use uuid::Uuid;
 use windlass_api::{
     apply::Outcome,
@@ -54,8 +55,17 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The disk is full. Nothing was written.
-    #[error("the server's disk is full: nothing was written; free some space and try again")]
+    #[error(
+        "the server's disk is full: nothing was written; free some space, until at least {} MiB \
+         are free, and try again",
+        SPACE_NEEDED_BYTES >> 20
+    )]
     NoSpace,
+    /// What follows from it is more than the store takes. Nothing was written.
+    #[error(
+        "the server could not store what follows from it: nothing was written; its log has more"
+    )]
+    Unstorable,
     /// Too many commands wait.
     #[error("the server has too much to do: try again in a moment")]
     Overloaded,

@@ -27,8 +27,24 @@ pub(super) enum IfMatch {
 }
 
 impl IfMatch {
-    /// What the headers of a write say.
+    /// What the headers of a write say. `If-None-Match: *`, the standard's way to say "only create",
+    /// is the same as `If-Match: "0"`.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Error> {
+        let condition = Self::of_if_match(headers)?;
+        let mut values = headers.get_all(header::IF_NONE_MATCH).iter();
+        match (values.next(), values.next(), condition) {
+            (None, _, condition) => Ok(condition),
+            (Some(value), None, Self::Absent) if value.as_bytes().trim_ascii() == b"*" => {
+                Ok(Self::Version(Version(0)))
+            }
+            (Some(_), _, _) => Err(Error::malformed(
+                "the if-none-match header of a write can only be `*`, which means: only create; \
+                 and not together with if-match",
+            )),
+        }
+    }
+
+    fn of_if_match(headers: &HeaderMap) -> Result<Self, Error> {
         let mut values = headers.get_all(header::IF_MATCH).iter();
         let Some(value) = values.next() else {
             return Ok(Self::Absent);

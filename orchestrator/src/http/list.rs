@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use windlass_api::{
     ids::{Namespace, Version},
-    list::{List, PAGE_DEFAULT, PAGE_MAX},
+    list::{PAGE_DEFAULT, PAGE_MAX},
     selector::Selector,
 };
 use windlass_core::cluster::Cluster;
@@ -19,6 +15,7 @@ use windlass_core::cluster::Cluster;
 use super::{
     Api,
     collection::Collection,
+    page,
     parameters::{PathParameters, Query},
     watch,
 };
@@ -121,7 +118,8 @@ pub(super) async fn list<C: Collection>(
         )));
     }
     let after = query.after.as_deref().map(key_of::<C>).transpose()?;
-    Ok(Json(page::<C>(&api.handle.state(), &selection, after, limit)).into_response())
+    let page = page::page::<C>(&api.handle.state(), &selection, after, limit);
+    page::answer(&api, &page)
 }
 
 fn contradiction(why: &str) -> Error {
@@ -132,33 +130,4 @@ fn key_of<C: Collection>(token: &str) -> Result<C::Key, Error> {
     token.parse().map_err(|_| {
         contradiction("continue: this is not the `continue` of a page of this collection")
     })
-}
-
-/// A page: the first `limit` wanted objects after `after`.
-fn page<C: Collection>(
-    cluster: &Cluster,
-    selection: &Selection,
-    after: Option<C::Key>,
-    limit: usize,
-) -> List<C::Object> {
-    let mut items = Vec::new();
-    let mut last = None;
-    let mut next = None;
-    for key in C::keys(cluster, after.as_ref()) {
-        let Some(object) = selection.find::<C>(cluster, key) else {
-            continue;
-        };
-        if items.len() == limit {
-            // There is more: the next page begins after the last object of this one.
-            next = last.map(ToString::to_string);
-            break;
-        }
-        items.push(object);
-        last = Some(key);
-    }
-    List {
-        items,
-        version: cluster.version,
-        next,
-    }
 }

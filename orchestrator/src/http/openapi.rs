@@ -146,7 +146,8 @@ fn header_parameter(header: RequestHeader) -> Value {
         ),
         RequestHeader::IfNoneMatch => (
             "If-None-Match",
-            "Answer 304 if what is shown still has one of these etags.",
+            "Of a read: answer 304 if what is shown still has one of these etags. Of a write: `*` \
+             means only if the object does not exist.",
         ),
         RequestHeader::IdempotencyKey => (
             "Idempotency-Key",

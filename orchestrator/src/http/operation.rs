@@ -22,8 +22,10 @@ use windlass_api::problem::Code;
 use super::{Api, parameters::NoQuery};
 use crate::error::Error;
 
-/// How many plain requests may be worked on at a time. They wait for a disk at most, which a
-/// batch of all of them shares, so more would only be memory: 64 bodies of 1 MiB.
+/// How many plain requests that read may be worked on at a time, and how many that write: apart,
+/// so that writers who are slow to send what they have keep nobody from looking. They wait for a
+/// disk at most, which a batch of all of them shares, so more would only be memory: 64 bodies of
+/// 1 MiB.
 pub(super) const REQUESTS_MAX: usize = 64;
 /// How long a plain request may take, its body included.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -194,7 +196,12 @@ impl Operation {
         self
     }
 
-    fn route(self, requests: &Arc<Semaphore>) -> MethodRouter<Arc<Api>> {
+    fn route(self, requests: &Requests) -> MethodRouter<Arc<Api>> {
+        let requests = if self.method.is_safe() {
+            &requests.reads
+        } else {
+            &requests.writes
+        };
         let handler = match self.query {
             Some(_) => self.handler,
             None => self.handler.layer(from_fn(without_query)),
@@ -214,9 +221,25 @@ impl Operation {
     }
 }
 
+/// The plain requests that may still be taken.
+struct Requests {
+    reads: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        let free = || Arc::new(Semaphore::new(REQUESTS_MAX));
+        Self {
+            reads: free(),
+            writes: free(),
+        }
+    }
+}
+
 /// The routes of these operations, and of nothing else.
 pub(super) fn routes(operations: Vec<Operation>) -> Router<Arc<Api>> {
-    let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
+    let requests = Requests::default();
     let mut paths: BTreeMap<&'static str, MethodRouter<Arc<Api>>> = BTreeMap::new();
     for operation in operations {
         let path = operation.path;

@@ -144,6 +144,7 @@ fn of_workloads() -> Vec<Operation> {
             workloads::put,
         )
         .header(RequestHeader::IfMatch)
+        .header(RequestHeader::IfNoneMatch)
         .body::<AnyDocument>()
         .answers::<Workload>(StatusCode::OK, "It existed.")
         .answers::<Workload>(StatusCode::CREATED, "It was made."),

@@ -15,6 +15,7 @@ use crate::{
     controller::{self, Storage},
     error::Error,
     metrics::Now,
+    store::SPACE_NEEDED_BYTES,
 };
 
 /// The media type of the metrics.
@@ -44,7 +45,11 @@ pub(super) async fn readiness(State(api): State<Arc<Api>>) -> Result<&'static st
         Storage::Writable => Ok("ready\n"),
         Storage::Full => Err(Error::new(
             Code::NoSpace,
-            "the server's disk is full: writes are refused until there is space; reads go on",
+            format!(
+                "the server's disk is full: writes are refused until at least {} MiB are free; \
+                 reads go on",
+                SPACE_NEEDED_BYTES >> 20
+            ),
         )),
     }
 }

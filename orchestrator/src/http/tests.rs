@@ -3,6 +3,7 @@
 mod documented;
 mod errors;
 mod fixture;
+mod leases;
 mod limits;
 mod lists;
 mod logs;

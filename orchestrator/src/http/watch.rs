@@ -301,6 +301,7 @@ mod tests {
             before,
             after,
             changes,
+            bytes: 0,
         }));
         assert_eq!(
             new.try_recv().unwrap().after.version,

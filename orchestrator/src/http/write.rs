@@ -1,16 +1,17 @@
 //! What the requests that change something have in common: a condition, a key that makes them
 //! repeatable, and a JSON body.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{FromRequest, Request},
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
 };
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
-use windlass_api::validate::FieldError;
+use tokio::time::timeout;
+use windlass_api::{problem::Code, validate::FieldError};
 use windlass_core::command::idempotency::KEY_LEN_MAX;
 
 use super::{
@@ -20,6 +21,9 @@ use super::{
 };
 use crate::{controller::Idempotency, error::Error};
 
+/// How long a client may take to send a body of at most 1 MiB: as long as for the head. Until it
+/// has, it takes the place of another one that writes.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// The header with the key that makes a request repeatable.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -50,22 +54,31 @@ impl FromRequest<Arc<Api>> for WriteRequest {
         let content = content(request.headers());
         let method = request.method().clone();
         let uri = request.uri().clone();
-        let condition = request.headers().get(header::IF_MATCH).cloned();
-        let body = Bytes::from_request(request, api)
+        let conditions = [header::IF_MATCH, header::IF_NONE_MATCH]
+            .map(|name| request.headers().get(name).cloned());
+        let body = timeout(BODY_WITHIN, Bytes::from_request(request, api))
             .await
+            .map_err(|_| {
+                let detail = format!(
+                    "the body of the request did not come within {} s",
+                    BODY_WITHIN.as_secs()
+                );
+                Error::new(Code::Timeout, detail)
+            })?
             .map_err(|rejection| match rejection.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => too_large(),
                 _ => Error::malformed("the body of the request broke off"),
             })?;
         let idempotency = key.map(|key| {
             let target = uri.path_and_query().map_or("", |target| target.as_str());
-            let condition = condition
-                .as_ref()
-                .map_or(&b""[..], |value| value.as_bytes());
+            let [if_match, if_none_match] = conditions
+                .each_ref()
+                .map(|condition| condition.as_ref().map_or(&b""[..], HeaderValue::as_bytes));
             let parts = [
                 method.as_str().as_bytes(),
                 target.as_bytes(),
-                condition,
+                if_match,
+                if_none_match,
                 &body,
             ];
             Idempotency {

@@ -84,6 +84,12 @@ impl DataDir {
         self.root.join("exports")
     }
 
+    /// Whether there are exports, of whatever state.
+    pub(super) fn has_exports(&self) -> bool {
+        // A directory that cannot be listed offers none.
+        exports::list(&self.exports()).is_ok_and(|exports| !exports.is_empty())
+    }
+
     pub(super) fn has_store(&self) -> bool {
         sled::exists(&self.store())
     }

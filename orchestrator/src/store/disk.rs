@@ -17,7 +17,7 @@ use windlass_api::ids::Version;
 
 use super::{
     Batch, Error, ExportWhen, Guard, Landed, Maintenance, Medium, RESERVE_BYTES, Records, Recovery,
-    Result, Store, Summary, SystemMedium, Task, Verifier,
+    Result, SPACE_NEEDED_BYTES, Store, Summary, SystemMedium, Task, Verifier,
     data_dir::DataDir,
     export,
     exports::{self, Schedule},
@@ -242,8 +242,8 @@ impl Store for DiskStore {
         if let Health::Failed(what) = &state.health {
             return Err(Error::Failed { what: what.clone() });
         }
-        // More than a write needs, lest it be full again with the next one.
-        match self.dir.require_space(&*self.medium, RESERVE_BYTES) {
+        let margin = SPACE_NEEDED_BYTES - RESERVE_BYTES;
+        match self.dir.require_space(&*self.medium, margin) {
             Ok(()) => {}
             Err(Error::NoSpace { .. }) => return Ok(Recovery::StillFull),
             Err(error) => return Err(error),

@@ -61,13 +61,31 @@ pub enum Error {
         remedy: Remedy,
     },
     /// The store lacks writes that were acknowledged.
-    #[error("the store ends at {found}, but {expected} was acknowledged; {remedy}")]
+    #[error(
+        "the store ends at {found}, but {expected} was acknowledged; {}{remedy}",
+        remedy.salvage_of(*found)
+    )]
     TailMissing {
         /// Where it ends.
         found: Position,
         /// Where it must at least end.
         expected: Position,
         /// What to do.
+        remedy: Remedy,
+    },
+    /// Nobody can tell whether the store lacks writes that were acknowledged.
+    #[error(
+        "the store's high-water mark {} is missing, so nobody can tell whether {found} is all that \
+         was acknowledged; {}{remedy}",
+        mark.display(),
+        remedy.salvage_of(*found)
+    )]
+    MarkMissing {
+        /// The file that is missing.
+        mark: PathBuf,
+        /// Where the store ends.
+        found: Position,
+        /// What else to do.
         remedy: Remedy,
     },
     /// Somebody else wrote in between.
@@ -151,6 +169,7 @@ impl Error {
             | Self::Locked { .. }
             | Self::Corrupt { .. }
             | Self::TailMissing { .. }
+            | Self::MarkMissing { .. }
             | Self::UnknownFormat { .. } => true,
         }
     }
@@ -170,15 +189,29 @@ pub enum Landed {
 pub struct Remedy {
     /// The data directory.
     pub data_dir: PathBuf,
-    /// The newest automatic export that is whole, if there is one.
-    pub newest_export: Option<PathBuf>,
+    /// The newest automatic export that is whole, if there is one, and what it holds.
+    pub newest_export: Option<(Position, PathBuf)>,
 }
 
 impl Remedy {
+    /// How what is left of the store becomes an export that can be restored, if anything is left
+    /// and it is newer than the newest export.
+    fn salvage_of(&self, found: Position) -> String {
+        let exported = self.newest_export.as_ref().map(|(position, _)| *position);
+        if found == Position::default() || exported.is_some_and(|exported| found <= exported) {
+            return String::new();
+        }
+        format!(
+            "to keep {found}, make it an export first, with: windlass backup salvage --data-dir {}; ",
+            quoted(&self.data_dir)
+        )
+    }
+
     /// The command to run.
     #[must_use]
     pub fn command(&self) -> String {
-        let export = self.newest_export.as_deref().map_or("FILE".into(), quoted);
+        let newest = self.newest_export.as_ref();
+        let export = newest.map_or("FILE".into(), |(_, path)| quoted(path));
         let data_dir = quoted(&self.data_dir);
         format!("windlass backup restore {export} --data-dir {data_dir}")
     }
@@ -187,7 +220,11 @@ impl Remedy {
 impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.newest_export {
-            Some(_) => write!(f, "restore the newest export with: {}", self.command()),
+            Some((position, _)) => write!(
+                f,
+                "restore the newest export, of {position}, with: {}",
+                self.command()
+            ),
             None => write!(
                 f,
                 "there is no export beside it; restore one that was kept elsewhere with: {}",
@@ -210,13 +247,21 @@ fn quoted(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use windlass_api::ids::Epoch;
+
     use super::*;
 
     #[test]
     fn the_remedy_is_a_command_that_a_shell_takes() {
         let remedy = Remedy {
             data_dir: "/var/lib/my windlass".into(),
-            newest_export: Some("/var/lib/my windlass/exports/state-1-7.windlass-export".into()),
+            newest_export: Some((
+                Position {
+                    epoch: Epoch(1),
+                    version: Version(7),
+                },
+                "/var/lib/my windlass/exports/state-1-7.windlass-export".into(),
+            )),
         };
         assert_eq!(
             remedy.command(),

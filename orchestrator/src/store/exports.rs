@@ -96,11 +96,11 @@ fn write_file(path: &Path, records: &Records) -> Result<()> {
 }
 
 /// The newest export in `dir` that is whole.
-pub(super) fn newest_usable(dir: &Path) -> Option<PathBuf> {
+pub(super) fn newest_usable(dir: &Path) -> Option<(Position, PathBuf)> {
     // A directory that cannot be listed offers none.
     let exports = list(dir).unwrap_or_default();
-    let mut newest_first = exports.into_iter().rev().map(|(_, path)| path);
-    newest_first.find(|path| export::verify_export(path).is_ok())
+    let mut newest_first = exports.into_iter().rev();
+    newest_first.find(|(_, path)| export::verify_export(path).is_ok())
 }
 
 /// The exports in `dir`, the oldest first.
@@ -157,12 +157,10 @@ mod tests {
         assert_eq!(kept, [(1, 9), (1, 10), (1, 100), (2, 7), (2, 11)]);
 
         let newest = dir.path().join("state-2-11.windlass-export");
-        assert_eq!(newest_usable(dir.path()), Some(newest.clone()));
+        let usable = || newest_usable(dir.path()).map(|(_, path)| path);
+        assert_eq!(usable(), Some(newest.clone()));
         fs::write(newest, "{").unwrap();
-        assert_eq!(
-            newest_usable(dir.path()),
-            Some(dir.path().join("state-2-7.windlass-export"))
-        );
+        assert_eq!(usable(), Some(dir.path().join("state-2-7.windlass-export")));
     }
 
     #[test]

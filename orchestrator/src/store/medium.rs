@@ -8,6 +8,10 @@ use std::{fs::File, io, path::Path};
 /// to log in and clean up.
 pub const RESERVE_BYTES: u64 = 8 << 20;
 
+/// The space from which on a store that was full takes writes again, in bytes: more than a write
+/// needs, lest it be full again with the next one.
+pub const SPACE_NEEDED_BYTES: u64 = RESERVE_BYTES + (1 << 20);
+
 /// The disk beneath a store.
 pub trait Medium: Send + Sync {
     /// How many bytes an ordinary user can still write in the file system of `dir`.

@@ -19,7 +19,8 @@ pub(super) struct Opened {
 /// Opens the store and reads all of it.
 ///
 /// # Errors
-/// [`Error::Corrupt`] and [`Error::TailMissing`] if not everything is there.
+/// [`Error::Corrupt`], [`Error::TailMissing`] and [`Error::MarkMissing`] if not everything is
+/// there, or nobody can tell.
 pub(super) fn open(dir: &DataDir, medium: &dyn Medium) -> Result<Opened> {
     let mark_path = dir.mark();
     let mark = high_water::read(&mark_path).map_err(Error::io("read", &mark_path))?;
@@ -36,6 +37,12 @@ pub(super) fn open(dir: &DataDir, medium: &dyn Medium) -> Result<Opened> {
         // Opening would create an empty one.
         return Err(tail_missing(dir, nothing, acknowledged.unwrap_or(nothing)));
     }
+    if !dir.has_store() && dir.has_exports() {
+        let what = "it is gone, while exports of its state are there; to begin anew instead, move \
+                    the directory `exports` away"
+            .to_owned();
+        return Err(dir.corrupt(what));
+    }
     let opened = read(dir).map_err(|fault| dir.unusable(fault, medium))?;
     let found = opened
         .found
@@ -44,10 +51,11 @@ pub(super) fn open(dir: &DataDir, medium: &dyn Medium) -> Result<Opened> {
     match acknowledged {
         Some(acknowledged) if found < acknowledged => Err(tail_missing(dir, found, acknowledged)),
         // The first start may have ended before it made the mark.
-        None if found > Position::START => {
-            let what = format!("its high-water mark {} is missing", mark_path.display());
-            Err(dir.corrupt(what))
-        }
+        None if found > Position::START => Err(Error::MarkMissing {
+            mark: mark_path,
+            found,
+            remedy: dir.remedy(),
+        }),
         Some(_) | None => Ok(opened),
     }
 }
@@ -75,6 +83,18 @@ fn read(dir: &DataDir) -> Result<Opened, Fault> {
             read()
         }
         result => result,
+    }
+}
+
+/// What is left of a store whose end may be missing. Everything in it belongs together.
+///
+/// # Errors
+/// [`Error::Corrupt`] if not even that.
+pub(super) fn salvage(dir: &DataDir, medium: &dyn Medium) -> Result<Records> {
+    let opened = read(dir).map_err(|fault| dir.unusable(fault, medium))?;
+    match opened.found {
+        Some((_, records)) => Ok(records),
+        None => Err(dir.corrupt("nothing is in it".to_owned())),
     }
 }
 

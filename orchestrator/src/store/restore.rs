@@ -1,6 +1,9 @@
 //! Puts an export in the place of a store.
 
-use std::{fs, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use windlass_api::ids::Epoch;
 
@@ -58,6 +61,29 @@ pub fn restore(
     })
 }
 
+/// Makes what is left of a store that no server opens an automatic export, for [`restore()`].
+/// Returns its path. The store stays as it is.
+///
+/// # Errors
+/// [`Error::Corrupt`] if what is left does not belong together, [`Error::Locked`], and
+/// [`Error::NoSpace`].
+pub fn salvage(data_dir: &Path, verifier: Option<&Verifier>) -> Result<(PathBuf, Summary)> {
+    let medium = &SystemMedium;
+    let dir = DataDir::new(data_dir);
+    if !dir.has_store() {
+        return Err(Error::io("find a store in", data_dir)(
+            io::ErrorKind::NotFound.into(),
+        ));
+    }
+    let dir = DataDir::create(data_dir)?;
+    let _lock = dir.lock()?;
+    verifier.map_or(Ok(()), |verifier| verifier.check(&dir))?;
+    let records = opening::salvage(&dir, medium)?;
+    dir.require_space(medium, records.bytes().saturating_mul(2))?;
+    let path = exports::write(&dir.exports(), &records)?;
+    Ok((path, records.summary()))
+}
+
 /// Only a store that is known to be damaged may be replaced without being asked for.
 fn refuse_usable(dir: &DataDir, verifier: Option<&Verifier>, medium: &dyn Medium) -> Result<()> {
     let checked = verifier.map_or(Ok(()), |verifier| verifier.check(dir));
@@ -69,7 +95,9 @@ fn refuse_usable(dir: &DataDir, verifier: Option<&Verifier>, medium: &dyn Medium
                 position: head.position,
             })
         }),
-        Err(Error::Corrupt { .. } | Error::TailMissing { .. }) => Ok(()),
+        Err(Error::Corrupt { .. } | Error::TailMissing { .. } | Error::MarkMissing { .. }) => {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

@@ -6,7 +6,8 @@ use windlass_api::{
     event::{Severity, Subject},
     ids::{Generation, InstanceId, NodeName},
     resource::{Goal, Scheduling},
-    status::{InstanceStatus, NodeState, Phase},
+    status::{ContainerPhase, InstanceStatus, LAST_LOG_LINES_MAX, NodeState, Phase, Readiness},
+    validate::{CONTAINERS_MAX, validate_node},
     wire::{Hello, IMAGES_MAX, Observed, PROTOCOL, RuntimeHealth, Scope},
 };
 
@@ -16,24 +17,17 @@ use crate::{
     transaction::Transaction,
 };
 
+/// The longest text of an agent that is kept, in characters: an engine's error with a path or two.
+pub const TEXT_CHARS_MAX: usize = 500;
+/// The longest name of an image that is remembered, in bytes: longer than registries allow.
+const IMAGE_NAME_BYTES_MAX: usize = 512;
+
 /// Lets an agent in, and registers its node or renews what is known of it.
 ///
 /// # Errors
 /// If it speaks another protocol, belongs to another cluster, or its node's name is taken.
 pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
-    if hello.protocol != PROTOCOL {
-        return Err(Refusal::Conflict(format!(
-            "the agent speaks protocol {}, this server {PROTOCOL}: use the same version of windlass",
-            hello.protocol
-        )));
-    }
-    let cluster = txn.cluster().record.id;
-    if let Some(other) = hello.cluster.filter(|c| *c != cluster) {
-        return Err(Refusal::Conflict(format!(
-            "the agent belongs to cluster {other}, not to {cluster}: give it an empty data \
-             directory to make it join this one"
-        )));
-    }
+    check(txn, hello)?;
     let name = &hello.node;
     let known = txn.cluster().nodes.get(name).cloned();
     if let Some(node) = known
@@ -92,13 +86,85 @@ pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether this server and cluster are for the agent, and what it says of its node can be kept.
+fn check(txn: &Transaction, hello: &Hello) -> Result<(), Refusal> {
+    if hello.protocol != PROTOCOL {
+        return Err(Refusal::Conflict(format!(
+            "the agent speaks protocol {}, this server {PROTOCOL}: use the same version of windlass",
+            hello.protocol
+        )));
+    }
+    let cluster = txn.cluster().record.id;
+    if let Some(other) = hello.cluster.filter(|c| *c != cluster) {
+        return Err(Refusal::Conflict(format!(
+            "the agent belongs to cluster {other}, not to {cluster}: give it an empty data \
+             directory to make it join this one"
+        )));
+    }
+    let mistakes = validate_node(&hello.labels, &hello.taints);
+    if let Some(mistake) = mistakes.first() {
+        return Err(Refusal::Conflict(format!(
+            "the agent cannot register its node like this: {mistake}"
+        )));
+    }
+    Ok(())
+}
+
 /// The state of a node whose agent is heard from.
 fn node_state(runtime: &RuntimeHealth) -> NodeState {
     match runtime {
         RuntimeHealth::Healthy => NodeState::Ready,
         RuntimeHealth::Unhealthy { reason } => NodeState::RuntimeUnhealthy {
-            reason: reason.clone(),
+            reason: clipped(reason),
         },
+    }
+}
+
+/// What is kept of a text from an agent, which could be of any length.
+fn clipped(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+/// What is kept of a status.
+fn bounded(mut status: InstanceStatus) -> InstanceStatus {
+    match &mut status.phase {
+        Phase::Pending { reason } | Phase::BackingOff { reason, .. } | Phase::Failed { reason } => {
+            *reason = clipped(reason)
+        }
+        Phase::Assigned
+        | Phase::Pulling
+        | Phase::Prepared
+        | Phase::Starting
+        | Phase::Running { .. }
+        | Phase::Stopping
+        | Phase::Succeeded => {}
+    }
+    clip_readiness(&mut status.readiness);
+    status.last_log.truncate(LAST_LOG_LINES_MAX);
+    status
+        .last_log
+        .iter_mut()
+        .for_each(|line| *line = clipped(line));
+    status.containers.truncate(CONTAINERS_MAX);
+    for container in &mut status.containers {
+        clip_readiness(&mut container.readiness);
+        if let ContainerPhase::Waiting { reason } = &mut container.state {
+            *reason = reason.as_deref().map(clipped);
+        }
+        for text in [
+            &mut container.id,
+            &mut container.image_id,
+            &mut container.image_digest,
+        ] {
+            *text = text.as_deref().map(clipped);
+        }
+    }
+    status
+}
+
+fn clip_readiness(readiness: &mut Readiness) {
+    if let Readiness::NotReady { reason } = readiness {
+        *reason = reason.as_deref().map(clipped);
     }
 }
 
@@ -173,6 +239,7 @@ fn put_node(txn: &mut Transaction, mut node: NodeRecord) {
 
 /// Notes which images a node has.
 pub fn images(txn: &mut Transaction, name: &NodeName, mut images: Vec<String>) {
+    images.retain(|image| image.len() <= IMAGE_NAME_BYTES_MAX);
     images.sort();
     images.dedup();
     images.truncate(IMAGES_MAX);
@@ -184,8 +251,7 @@ pub fn images(txn: &mut Transaction, name: &NodeName, mut images: Vec<String>) {
 
 /// Notes that an agent did not accept an assignment.
 pub fn rejected(txn: &mut Transaction, name: &NodeName, generation: Generation, reason: &str) {
-    let reason: String = reason.chars().take(500).collect();
-    let message = format!("assignment {generation}: {reason}");
+    let message = format!("assignment {generation}: {}", clipped(reason));
     txn.event(
         Subject::Node { name: name.clone() },
         Severity::Warning,
@@ -244,7 +310,7 @@ fn note_gone(txn: &mut Transaction, instance: &InstanceRecord, generation: Gener
 }
 
 fn note_status(txn: &mut Transaction, instance: &InstanceRecord, status: &InstanceStatus) {
-    let mut status = status.clone();
+    let mut status = bounded(status.clone());
     if instance.goal == Goal::Stop {
         status.phase = Phase::Stopping;
     }

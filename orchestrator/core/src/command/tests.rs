@@ -332,3 +332,57 @@ fn exits_are_told_with_their_reason() {
     let ids: Vec<EventId> = txn.cluster().events.keys().copied().collect();
     assert!(ids.is_sorted());
 }
+
+#[test]
+fn going_back_to_a_kept_template_goes_back_to_its_revision() {
+    let mut txn = transaction();
+    let image = |image: &str| [manifest("web", json!({ "image": image }))];
+    let revision = |txn: &mut Transaction, name: &str| {
+        apply(txn, &image(name), &uids(1)).unwrap();
+        plan(txn, &plan::Scope::All);
+        txn.cluster().workloads[&key("web")].revision.0
+    };
+    assert_eq!(revision(&mut txn, "good"), 1);
+    assert_eq!(revision(&mut txn, "bad"), 2);
+    // What still runs of the first one is what is wanted again: nothing has to be replaced.
+    assert_eq!(revision(&mut txn, "good"), 1);
+    assert_eq!(revision(&mut txn, "better"), 3);
+    // As long as it is kept.
+    for i in 0..plan::REVISIONS_MAX {
+        revision(&mut txn, &format!("other:{i}"));
+    }
+    assert!(revision(&mut txn, "good") > 3);
+    assert!(txn.cluster().revisions.len() <= plan::REVISIONS_MAX);
+}
+
+#[test]
+fn what_is_said_of_nodes_is_bounded() {
+    let mut txn = transaction();
+    let mut greeting = hello(1);
+    greeting
+        .labels
+        .insert("bad key \u{1}".to_owned(), String::new());
+    let error = agent::hello(&mut txn, &greeting).unwrap_err();
+    assert!(error.to_string().contains("labels.bad key"), "{error}");
+    agent::hello(&mut txn, &hello(1)).unwrap();
+    let node = "n1".parse().unwrap();
+    let many = 0..=windlass_api::validate::NODE_LABELS_MAX;
+    let patch = NodePatch {
+        labels: many
+            .map(|i| (format!("l{i}"), Some(String::new())))
+            .collect(),
+        taints: Some(vec!["a=b".parse().unwrap(), "a=b".parse().unwrap()]),
+        ..NodePatch::default()
+    };
+    let Refusal::Invalid(errors) = patch_node(&mut txn, &node, &patch, None).unwrap_err() else {
+        panic!("it is invalid");
+    };
+    let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
+    assert_eq!(paths, ["labels", "taints[1]"]);
+    let hangs = RuntimeHealth::Unhealthy {
+        reason: "x".repeat(1_000_000),
+    };
+    agent::heartbeat(&mut txn, &node, &hangs);
+    let json = serde_json::to_string(&*txn.cluster().nodes[&node]).unwrap();
+    assert!(json.len() < 10_000, "{}", json.len());
+}

@@ -6,6 +6,7 @@ use axum::{
     Router,
     body::{Body, BodyDataStream},
     http::{HeaderMap, Method, Request, StatusCode, header},
+    response::Response,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ use windlass_api::{
 use windlass_core::cluster::Cluster;
 
 use crate::{
-    controller::{Controller, Handle},
+    controller::{self, Controller, Handle},
     http::{self, operation::Operation},
     metrics::Metrics,
     sessions::Sessions,
@@ -70,6 +71,15 @@ impl Server {
 
     /// Lets an agent in.
     pub(super) async fn join(&self, name: &str, cpu: CpuMillis) {
+        self.try_join(name, cpu).await.unwrap();
+    }
+
+    /// A new agent asks to be let in.
+    pub(super) async fn try_join(
+        &self,
+        name: &str,
+        cpu: CpuMillis,
+    ) -> Result<(), controller::Error> {
         let hello = Hello {
             protocol: PROTOCOL,
             node: name.parse().unwrap(),
@@ -91,7 +101,7 @@ impl Server {
             seen: None,
             runtime: RuntimeHealth::Healthy,
         };
-        self.handle.hello(hello).await.unwrap();
+        self.handle.hello(hello).await.map(drop)
     }
 
     pub(super) fn node(&self, name: &str) -> NodeName {
@@ -117,6 +127,12 @@ impl Server {
             .await
     }
 
+    /// Asks for something and does not read the answer.
+    pub(super) async fn open(&self, target: &str) -> Response {
+        let request = request(Method::GET, target).body(Body::empty()).unwrap();
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(super) async fn write(&self, method: Method, target: &str, body: &Value) -> Answer {
         self.send(json_request(method, target, &[], body)).await
     }
@@ -133,8 +149,7 @@ impl Server {
 
     /// Opens a watch.
     pub(super) async fn watch(&self, target: &str) -> Watcher {
-        let request = request(Method::GET, target).body(Body::empty()).unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.open(target).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(
             response.headers()[header::CONTENT_TYPE],

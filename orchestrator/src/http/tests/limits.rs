@@ -43,6 +43,8 @@ async fn too_many_requests_at_a_time_are_turned_away() {
     let after = async {
         // The others are polled first, and wait.
         tokio::task::yield_now().await;
+        // They are readers, and keep no writer away.
+        server.put("web", 0).await;
         let one_more = server.get("/v1/workloads").await;
         assert_eq!(one_more.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(one_more.header("retry-after"), "1");
@@ -66,6 +68,18 @@ async fn too_many_requests_at_a_time_are_turned_away() {
         StatusCode::OK,
         "they are gone"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let server = server();
+    let body = futures_util::stream::pending::<std::io::Result<bytes::Bytes>>();
+    let request = request(Method::PUT, "/v1/workloads/default/web")
+        .header("content-type", "application/json")
+        .body(Body::from_stream(body))
+        .unwrap();
+    let answer = server.send(request).await;
+    assert!(answer.refused(Code::Timeout).detail.contains("10 s"));
 }
 
 #[tokio::test]

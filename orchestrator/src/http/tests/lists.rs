@@ -50,6 +50,36 @@ async fn pages_have_everything_once_and_in_order() {
 }
 
 #[tokio::test]
+async fn large_objects_make_smaller_pages_and_wait_for_few_readers() {
+    let server = Server::start();
+    let text = "x".repeat(900_000);
+    for i in 0..6 {
+        let body = serde_json::json!({
+            "kind": "Service", "name": format!("w{i}"),
+            "spec": { "image": "a", "replicas": 0, "env": { "TEXT": text } },
+        });
+        let target = format!("/v1/workloads/default/w{i}");
+        let answer = server.write(Method::PUT, &target, &body).await;
+        assert_eq!(answer.status, 201);
+    }
+    let pages = pages(&server, "/v1/workloads?limit=500").await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [4, 2]);
+    // Answers that nobody reads are bounded in all, and count no more when they are gone.
+    let mut unread = Vec::new();
+    let refused = loop {
+        let response = server.open("/v1/workloads").await;
+        if response.status() != 200 {
+            break response;
+        }
+        unread.push(response);
+        assert!(unread.len() < 100, "without end");
+    };
+    assert_eq!(refused.status(), 503);
+    drop(unread);
+    assert_eq!(server.get("/v1/workloads").await.status, 200);
+}
+
+#[tokio::test]
 async fn workloads_are_selected() {
     let server = Server::start();
     server.put("web", 1).await;

@@ -244,6 +244,7 @@ fn commit(server: &Server, version: Version) -> Arc<Commit> {
         before: server.handle.state(),
         after,
         changes: Vec::new(),
+        bytes: 0,
     })
 }
 

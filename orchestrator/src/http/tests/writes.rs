@@ -147,6 +147,35 @@ async fn stale_writes_are_refused() {
 }
 
 #[tokio::test]
+async fn if_none_match_makes_a_write_create_only() {
+    let server = Server::start();
+    let put = async |condition, body: &Value| {
+        send(
+            &server,
+            Method::PUT,
+            WEB,
+            ("if-none-match", condition),
+            body,
+        )
+        .await
+    };
+    assert_eq!(
+        put("*", &manifest("web", 1)).await.status,
+        StatusCode::CREATED
+    );
+    put("*", &manifest("web", 2))
+        .await
+        .refused(Code::VersionConflict);
+    put("\"1\"", &manifest("web", 2))
+        .await
+        .refused(Code::Malformed);
+    let headers = [("if-none-match", "*"), ("if-match", "*")];
+    let both = json_request(Method::PUT, WEB, &headers, &manifest("web", 2));
+    server.send(both).await.refused(Code::Malformed);
+    assert_eq!(server.get(WEB).await.json()["spec"]["replicas"], 1);
+}
+
+#[tokio::test]
 async fn what_is_known_is_not_sent_again() {
     let server = Server::start();
     server.put("web", 1).await;

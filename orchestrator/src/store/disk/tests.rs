@@ -300,7 +300,7 @@ fn a_lost_store_or_mark_is_not_taken_for_a_new_server() {
         "windlass backup restore {0}/exports/state-1-0.windlass-export --data-dir {0}",
         dir.path().display()
     );
-    assert!(matches!(error, Error::Corrupt { .. }));
+    assert!(matches!(error, Error::MarkMissing { .. }));
     assert!(error.to_string().ends_with(&command), "{error}");
 
     fs::rename(dir.path().join("kept"), dir.path().join("hwm")).unwrap();
