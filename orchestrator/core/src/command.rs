@@ -18,16 +18,21 @@ use windlass_api::{
 };
 
 use crate::{
-    diff,
+    cluster::Cluster,
+    dependency, diff,
     plan::revisions_of,
     record::{Change, NodeRecord, RevisionKey, RevisionRecord, WorkloadRecord},
+    rollout::Bounds,
     transaction::Transaction,
 };
 
 pub mod agent;
 pub mod idempotency;
+mod rollout;
 #[cfg(test)]
 mod tests;
+
+pub use rollout::{restart, rollout};
 
 /// Why a command is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +88,7 @@ pub fn apply(
     manifests: &[Manifest],
     uids: &[Uid],
 ) -> Result<Vec<Applied>, Refusal> {
-    check_all(manifests)?;
+    check_all(txn.cluster(), manifests)?;
     Ok(manifests
         .iter()
         .zip(uids)
@@ -101,7 +106,12 @@ pub fn put(
     expected: Option<Version>,
     uid: Uid,
 ) -> Result<Applied, Refusal> {
-    let errors = validate(manifest);
+    let mut errors = validate(manifest);
+    errors.extend(check_beside(
+        txn.cluster(),
+        std::slice::from_ref(manifest),
+        manifest,
+    ));
     if !errors.is_empty() {
         return Err(Refusal::Invalid(errors));
     }
@@ -159,32 +169,6 @@ pub fn scale(
         let message = format!("from {before} to {replicas}");
         txn.event(Subject::workload(key), Severity::Normal, "Scaled", message);
     }
-    Ok(())
-}
-
-/// Replaces every instance by a fresh one, as an update would.
-///
-/// # Errors
-/// If there is no such workload, or it changed.
-pub fn restart(
-    txn: &mut Transaction,
-    key: &WorkloadKey,
-    expected: Option<Version>,
-) -> Result<(), Refusal> {
-    let record = find(txn, key)?;
-    check_version(txn, key, expected)?;
-    let mut record = WorkloadRecord::clone(&record);
-    record.restarts_asked += 1;
-    let template = record.manifest.spec.template(record.restarts_asked);
-    record.revision = new_revision(txn, key, template);
-    let message = format!("as revision {}", record.revision);
-    put_record(txn, record);
-    txn.event(
-        Subject::workload(key),
-        Severity::Normal,
-        "RestartAsked",
-        message,
-    );
     Ok(())
 }
 
@@ -249,7 +233,7 @@ pub fn patch_node(
     Ok(())
 }
 
-fn check_all(manifests: &[Manifest]) -> Result<(), Refusal> {
+fn check_all(cluster: &Cluster, manifests: &[Manifest]) -> Result<(), Refusal> {
     let mut errors = Vec::new();
     if manifests.len() > RESOURCES_PER_CALL_MAX {
         let message = format!(
@@ -260,7 +244,8 @@ fn check_all(manifests: &[Manifest]) -> Result<(), Refusal> {
     }
     let mut seen: BTreeMap<WorkloadKey, usize> = BTreeMap::new();
     for (i, manifest) in manifests.iter().enumerate() {
-        for error in validate(manifest) {
+        let mistakes = validate(manifest).into_iter();
+        for error in mistakes.chain(check_beside(cluster, manifests, manifest)) {
             errors.push(FieldError::new(
                 format!("resources[{i}].{}", error.path),
                 error.message,
@@ -276,6 +261,30 @@ fn check_all(manifests: &[Manifest]) -> Result<(), Refusal> {
     } else {
         Err(Refusal::Invalid(errors))
     }
+}
+
+/// What is wrong with a manifest beside what is there, and the others that are applied with it.
+fn check_beside(cluster: &Cluster, manifests: &[Manifest], manifest: &Manifest) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let before = cluster.workloads.get(&manifest.key());
+    if let Some(kind) = before
+        .map(|w| w.manifest.kind)
+        .filter(|k| *k != manifest.kind)
+    {
+        let message = format!(
+            "there is a {kind} of this name, and a kind cannot be changed: delete it first, or \
+             choose another name"
+        );
+        errors.push(FieldError::new("kind", message));
+    }
+    if let Some(path) = dependency::cycle(cluster, manifests, manifest) {
+        let message = format!(
+            "the workloads wait for each other, and none would ever start: {}",
+            path.join(" -> ")
+        );
+        errors.push(FieldError::new("spec.dependsOn", message));
+    }
+    errors
 }
 
 fn find(txn: &Transaction, key: &WorkloadKey) -> Result<Arc<WorkloadRecord>, Refusal> {
@@ -338,42 +347,57 @@ fn create(txn: &mut Transaction, key: &WorkloadKey, manifest: &Manifest, uid: Ui
         updated_at: now,
         owner: None,
     };
-    let record = WorkloadRecord {
+    let mut record = WorkloadRecord {
         manifest: manifest.clone(),
         meta,
         revision,
         restarts_asked: 0,
+        last_good: None,
+        rollout: None,
     };
+    record.roll_to(revision, 0, now);
     put_record(txn, record);
     let message = format!("as revision {revision}");
     txn.event(Subject::workload(key), Severity::Normal, "Created", message);
 }
 
 fn update(txn: &mut Transaction, key: &WorkloadKey, before: &WorkloadRecord, to: &Manifest) {
-    let template = to.spec.template(before.restarts_asked);
-    let current = RevisionKey {
+    let restarts_asked = before.restarts_asked;
+    let template = to.spec.template(restarts_asked);
+    let mut record = WorkloadRecord {
+        manifest: to.clone(),
+        ..before.clone()
+    };
+    let wanted = RevisionKey {
         workload: key.clone(),
         number: before.revision,
     };
-    let same = txn
-        .cluster()
-        .revisions
-        .get(&current)
-        .is_some_and(|r| *r.template == template);
-    let revision = if same {
-        before.revision
+    let wanted = txn.cluster().revisions.get(&wanted);
+    // How often it was restarted is nothing that the user wrote.
+    let is_wanted = wanted.is_some_and(|r| {
+        InstanceTemplate {
+            restarts_asked,
+            ..InstanceTemplate::clone(&r.template)
+        } == template
+    });
+    if template == before.manifest.spec.template(restarts_asked) {
+        // After a rollback or `undo` that is not what runs, and a change of something else is no
+        // reason to try it again.
+    } else if is_wanted {
+        if before
+            .rollout
+            .as_ref()
+            .is_some_and(|r| r.to != before.revision)
+        {
+            record.roll_to(before.revision, 0, txn.now());
+        }
     } else {
-        new_revision(txn, key, template)
-    };
-    put_record(
-        txn,
-        WorkloadRecord {
-            manifest: to.clone(),
-            revision,
-            ..before.clone()
-        },
-    );
-    let message = if same {
+        let canary = Bounds::of(&to.spec, None).canary;
+        record.roll_to(new_revision(txn, key, template), canary, txn.now());
+    }
+    let revision = record.revision;
+    put_record(txn, record);
+    let message = if revision == before.revision {
         format!("still revision {revision}")
     } else {
         format!("revision {revision} follows revision {}", before.revision)
@@ -410,6 +434,8 @@ fn new_revision(
         key: key.clone(),
         template: Arc::new(template),
         created_at,
+        good_since: None,
+        images: BTreeMap::new(),
     };
     txn.put(Change::Revision(key, Some(Arc::new(record))));
     number
