@@ -33,6 +33,7 @@ mod openapi;
 mod operation;
 mod operations;
 mod parameters;
+mod rollouts;
 mod server;
 mod session;
 mod stream;
