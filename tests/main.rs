@@ -12,6 +12,7 @@ mod crash;
 mod docker_outage;
 mod harness;
 mod life;
+mod probes;
 mod restarts;
 mod rollout;
 mod storage;

@@ -14,7 +14,7 @@ use windlass_api::{
     wire::RuntimeHealth,
 };
 
-use crate::{Offer, history::Histories, runtime::EngineInfo};
+use crate::{Offer, history::Histories, probe::Memory, runtime::EngineInfo};
 
 /// The latest of everything. Each part writes its own entries and reads those of others.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Board {
     pub(crate) images: watch::Sender<Arc<BTreeSet<String>>>,
     /// What is remembered of instances.
     pub(crate) histories: watch::Sender<Histories>,
+    /// What is remembered of the health of containers.
+    pub(crate) health_memory: watch::Sender<Memory>,
 }
 
 /// The instances on the node.
@@ -84,6 +86,7 @@ impl Board {
             snapshot: watch::Sender::new(None),
             images: watch::Sender::new(Arc::default()),
             histories: watch::Sender::new(histories),
+            health_memory: watch::Sender::default(),
         }
     }
 }

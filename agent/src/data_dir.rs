@@ -15,6 +15,7 @@ use windlass_api::ids::{AgentId, NodeName};
 use crate::{
     board::Machine,
     history::Histories,
+    probe::Memory,
     state_file::{self, Content},
 };
 
@@ -159,6 +160,16 @@ impl DataDir {
     /// Replaces what is remembered of instances.
     pub(crate) fn write_histories(&self, histories: &Histories) -> Result<(), state_file::Error> {
         state_file::write(&self.path.join("instances.json"), histories)
+    }
+
+    /// What was remembered of the health of containers.
+    pub(crate) fn health_memory(&self) -> Result<Memory, DataDirError> {
+        Ok(self.read("health.json")?.unwrap_or_default())
+    }
+
+    /// Replaces what is remembered of the health of containers.
+    pub(crate) fn write_health_memory(&self, memory: &Memory) -> Result<(), state_file::Error> {
+        state_file::write(&self.path.join("health.json"), memory)
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, DataDirError> {

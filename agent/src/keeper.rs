@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     board::Board,
     data_dir::{DataDir, Identity},
+    history::Histories,
+    probe::Memory,
     state_file,
 };
 
@@ -24,16 +26,22 @@ pub(crate) async fn keep(
 ) {
     let mut machine = board.machine.subscribe();
     let mut histories = board.histories.subscribe();
+    let mut health = board.health_memory.subscribe();
     while !shutdown.is_cancelled() {
         tokio::select! {
             () = shutdown.cancelled() => {}
             Ok(()) = machine.changed() => {}
             Ok(()) = histories.changed() => {}
+            Ok(()) = health.changed() => {}
         }
         // A shutdown that comes meanwhile does not wait.
         let _ = shutdown.run_until_cancelled(sleep(GATHER)).await;
         identity.machine.clone_from(&machine.borrow_and_update());
-        let now = (identity.clone(), histories.borrow_and_update().clone());
+        let now = Memories {
+            identity: identity.clone(),
+            histories: histories.borrow_and_update().clone(),
+            health: health.borrow_and_update().clone(),
+        };
         let data = Arc::clone(&data);
         let written = spawn_blocking(move || write(&data, now)).await;
         match written.expect("writing does not panic") {
@@ -42,17 +50,22 @@ pub(crate) async fn keep(
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(
                     error,
-                    "the agent's memory of restarts cannot be written down"
+                    "the agent's memory of its instances cannot be written down"
                 );
             }
         }
     }
 }
 
-fn write(
-    data: &DataDir,
-    (identity, histories): (Identity, crate::history::Histories),
-) -> Result<(), state_file::Error> {
-    data.write_identity(&identity)?;
-    data.write_histories(&histories)
+/// What is written down.
+struct Memories {
+    identity: Identity,
+    histories: Histories,
+    health: Memory,
+}
+
+fn write(data: &DataDir, memories: Memories) -> Result<(), state_file::Error> {
+    data.write_identity(&memories.identity)?;
+    data.write_histories(&memories.histories)?;
+    data.write_health_memory(&memories.health)
 }

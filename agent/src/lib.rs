@@ -157,6 +157,7 @@ struct Kept {
     identity: Identity,
     ledger: Ledger,
     histories: Histories,
+    health_memory: probe::Memory,
 }
 
 impl Kept {
@@ -166,6 +167,7 @@ impl Kept {
             identity: data.identity(node)?,
             ledger: Ledger::open(data.ledger())?,
             histories: data.histories()?,
+            health_memory: data.health_memory()?,
             data,
         })
     }
@@ -189,12 +191,14 @@ impl<D: Dial, R: Runtime> Parts<D, R> {
     fn new(config: Config, kept: Kept, runtime: Arc<R>, dial: Arc<D>) -> Self {
         let cluster = kept.ledger.held().map(|h| h.cluster);
         let machine = kept.identity.machine.clone();
+        let board = Board::new(cluster, machine, kept.histories);
+        board.health_memory.send_replace(kept.health_memory);
         Self {
             config,
             data: Arc::new(kept.data),
             identity: kept.identity,
             ledger: Arc::new(kept.ledger),
-            board: Arc::new(Board::new(cluster, machine, kept.histories)),
+            board: Arc::new(board),
             runtime,
             dial,
         }

@@ -11,7 +11,7 @@ use windlass_api::{duration::Span, status::Readiness};
 use crate::runtime::{ContainerId, Healthcheck};
 
 pub(crate) use prober::Prober;
-pub(crate) use rota::Subject;
+pub(crate) use rota::{Memory, Subject};
 
 mod check;
 mod life;

@@ -151,9 +151,10 @@ impl<R: Runtime> Reconciler<R> {
         let now = Instant::now();
         let current = held.borrow_and_update().clone();
         let histories = board.histories.borrow().clone();
+        let health = board.health_memory.borrow().clone();
         Self {
             worker: Worker::new(Arc::clone(&runtime), owner.clone()),
-            prober: Prober::new(Arc::clone(&runtime)),
+            prober: Prober::new(Arc::clone(&runtime), health),
             runtime,
             owner,
             local,
@@ -327,6 +328,7 @@ impl<R: Runtime> Reconciler<R> {
             statuses,
         };
         publish(&self.board.snapshot, Some(Arc::new(snapshot)));
+        publish(&self.board.health_memory, self.prober.memory());
         self.board.histories.send_if_modified(|kept| {
             let changed = kept != self.state.histories();
             if changed {

@@ -34,6 +34,7 @@ mod operation;
 mod operations;
 mod page;
 mod parameters;
+mod rollouts;
 mod server;
 mod session;
 mod stream;

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use windlass_api::{
     spec::{Probe, Probes},
@@ -73,7 +74,6 @@ pub(super) enum Outcome {
 pub(super) struct Life {
     stage: Stage,
     tracks: BTreeMap<Role, Track>,
-    /// Whether its readiness probe passed often enough in a row, and did not fail so since.
     serving: Serving,
     /// Why it cannot serve, as it was told last.
     told: Option<Told>,
@@ -89,10 +89,15 @@ enum Stage {
     Doomed { reason: String },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Serving {
+/// Whether a readiness probe passed often enough in a row, and did not fail so since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Serving {
+    /// It has not passed so often yet.
     NotYet,
+    /// It has.
     Yes,
+    /// It had, and then failed too often.
     NoLonger,
 }
 
@@ -135,25 +140,40 @@ enum Next {
 
 impl Life {
     /// A life that is `age` old. `seed` decides when within [`SPREAD_MAX`] its first checks are.
-    pub(super) fn new(probes: &Probes, age: Duration, seed: u32, now: Instant) -> Self {
+    /// `before` says how it was when an earlier agent looked after it, if it had started then.
+    pub(super) fn new(
+        probes: &Probes,
+        age: Duration,
+        seed: u32,
+        before: Option<Serving>,
+        now: Instant,
+    ) -> Self {
         let mut tracks = BTreeMap::new();
         for role in Role::ALL {
             if let Some(probe) = role.of(probes) {
                 tracks.insert(role, Track::new(probe, age, now));
             }
         }
-        let stage = match tracks.contains_key(&Role::Startup) {
-            true => Stage::Starting,
-            false => Stage::Started,
+        let stage = match before {
+            None if tracks.contains_key(&Role::Startup) => Stage::Starting,
+            None | Some(_) => Stage::Started,
         };
         let mut life = Self {
             stage,
             tracks,
-            serving: Serving::NotYet,
+            serving: before.unwrap_or(Serving::NotYet),
             told: None,
         };
         life.schedule(|track| track.ripe + spread(seed, track.interval));
         life
+    }
+
+    /// What the next agent is to know, if it has started.
+    pub(super) fn started(&self) -> Option<Serving> {
+        match self.stage {
+            Stage::Started => Some(self.serving),
+            Stage::Starting | Stage::Doomed { .. } => None,
+        }
     }
 
     /// The checks that are due, each with its time.

@@ -14,7 +14,7 @@ use super::{
     check::{Check, Command, Dial, Ending},
     in_words,
     life::Outcome,
-    rota::{Change, Order, Rota, Subject, Ticket},
+    rota::{Change, Memory, Order, Rota, Subject, Ticket},
 };
 use crate::{
     runtime::{ContainerId, ExecOutcome, Runtime},
@@ -88,10 +88,10 @@ enum End {
 
 impl<R: Runtime> Prober<R> {
     /// Probes nothing yet.
-    pub(crate) fn new(runtime: Arc<R>) -> Self {
+    pub(crate) fn new(runtime: Arc<R>, before: Memory) -> Self {
         Self {
             runtime,
-            rota: Rota::default(),
+            rota: Rota::new(before),
             activity: Activity::Paused,
             execs: Arc::new(Semaphore::new(EXECS_AT_ONCE)),
             checks: JoinSet::new(),
@@ -123,6 +123,11 @@ impl<R: Runtime> Prober<R> {
     /// How the containers are that were observed last.
     pub(crate) fn healths(&self) -> &Healths {
         self.rota.healths()
+    }
+
+    /// What the next agent is to know.
+    pub(crate) fn memory(&self) -> Memory {
+        self.rota.memory()
     }
 
     /// Probes until the health of a container changes. Cancel-safe. Fails if a check panicked.

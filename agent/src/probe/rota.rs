@@ -8,13 +8,14 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use windlass_api::spec::{ContainerSpec, Probes};
 
 use super::{
     Health, Healths,
     check::Check,
-    life::{Life, Outcome, Role},
+    life::{Life, Outcome, Role, Serving},
 };
 use crate::runtime::{ContainerId, Healthcheck};
 
@@ -64,9 +65,23 @@ pub(super) enum Change {
     Health,
 }
 
+/// What the next agent is to know of the containers that have started: that it finds them ready
+/// where they were, instead of taking them out of service until it has checked all anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Memory(BTreeMap<String, Remembered>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Remembered {
+    started_at: Timestamp,
+    serving: Serving,
+}
+
 /// All that is probed.
 #[derive(Debug, Default)]
 pub(super) struct Rota {
+    /// What an earlier agent knew, until the containers were seen for the first time.
+    before: Memory,
     patients: BTreeMap<LifeId, Patient>,
     lives: BTreeMap<ContainerId, LifeId>,
     queue: BTreeSet<(Instant, Ticket)>,
@@ -85,6 +100,26 @@ struct Patient {
 }
 
 impl Rota {
+    /// Probes nothing yet.
+    pub(super) fn new(before: Memory) -> Self {
+        Self {
+            before,
+            ..Self::default()
+        }
+    }
+
+    /// What the next agent is to know.
+    pub(super) fn memory(&self) -> Memory {
+        let started = self.patients.values().filter_map(|patient| {
+            let remembered = Remembered {
+                started_at: patient.started_at,
+                serving: patient.life.started()?,
+            };
+            Some((patient.container.0.clone(), remembered))
+        });
+        Memory(started.collect())
+    }
+
     /// These containers run, and no others.
     pub(super) fn observe(&mut self, subjects: &[Subject<'_>], wall: Timestamp, now: Instant) {
         let mut seen = BTreeSet::new();
@@ -104,6 +139,7 @@ impl Rota {
         self.lives.retain(|_, id| seen.contains(id));
         self.queue.retain(|(_, ticket)| seen.contains(&ticket.life));
         self.healths = healths;
+        self.before = Memory::default();
     }
 
     /// Whether a life goes on.
@@ -170,7 +206,7 @@ impl Rota {
         }
         self.last += 1;
         let id = LifeId(self.last);
-        let patient = Patient::new(subject, wall, now);
+        let patient = Patient::new(subject, self.before.of(subject), wall, now);
         self.queue.extend(patient.due(id));
         self.patients.insert(id, patient);
         self.lives.insert(subject.container.clone(), id);
@@ -178,8 +214,17 @@ impl Rota {
     }
 }
 
+impl Memory {
+    /// How a life was that goes on.
+    fn of(&self, subject: &Subject<'_>) -> Option<Serving> {
+        let remembered = self.0.get(&subject.container.0)?;
+        let same = remembered.started_at == subject.started_at;
+        same.then_some(remembered.serving)
+    }
+}
+
 impl Patient {
-    fn new(subject: &Subject<'_>, wall: Timestamp, now: Instant) -> Self {
+    fn new(subject: &Subject<'_>, before: Option<Serving>, wall: Timestamp, now: Instant) -> Self {
         let Subject {
             container,
             started_at,
@@ -203,7 +248,7 @@ impl Patient {
             address,
             probes: spec.probes.clone(),
             checks: checks.collect(),
-            life: Life::new(&spec.probes, age, seed, now),
+            life: Life::new(&spec.probes, age, seed, before, now),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Run it with `cargo bench -p windlass-core --bench placement`; the column of items per second
 //! counts instances.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use jiff::Timestamp;
@@ -158,6 +158,8 @@ fn run(cluster: &mut Cluster, services: &[Service], count: usize) {
             key: key.clone(),
             template,
             created_at: NOW,
+            good_since: None,
+            images: BTreeMap::new(),
         };
         cluster.apply(&Change::Revision(key, Some(Arc::new(record))));
         for slot in (0..count as u32).map(Slot) {
@@ -167,13 +169,16 @@ fn run(cluster: &mut Cluster, services: &[Service], count: usize) {
                 workload: service.key.clone(),
                 slot,
                 revision: RevisionNumber(1),
+                pinned: None,
                 node: nodes.next().cloned(),
                 goal: Goal::Run,
                 stop_generation: None,
                 created_at: NOW,
                 phase_since: NOW,
+                ready_since: Some(NOW),
                 status: InstanceStatus::new(Phase::Running { started_at: NOW }),
                 accounted: Accounted::default(),
+                images: BTreeMap::new(),
                 version: Version(1),
             };
             cluster.apply(&Change::Instance(id, Some(Arc::new(record))));
@@ -197,6 +202,7 @@ fn place(bencher: Bencher<'_, '_>, case: Case, placement: &serde_json::Value) {
                 let placed = scheduler.place(
                     &Group {
                         workload: key,
+                        revision: RevisionNumber(1),
                         placement,
                         template,
                     },

@@ -1,10 +1,7 @@
 //! The state of the cluster, in persistent maps: a clone costs nothing, so that every reader has
 //! a snapshot of its own.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 use windlass_api::{
@@ -59,6 +56,8 @@ pub struct Cluster {
     unplaced: OrdSet<InstanceId>,
     /// By the workload that made them.
     owned: OrdMap<WorkloadKey, OrdSet<WorkloadKey>>,
+    /// By a workload: those that wait for it before they are started.
+    dependents: OrdMap<WorkloadKey, OrdSet<WorkloadKey>>,
 }
 
 impl Cluster {
@@ -90,6 +89,7 @@ impl Cluster {
             by_subject: OrdMap::new(),
             unplaced: OrdSet::new(),
             owned: OrdMap::new(),
+            dependents: OrdMap::new(),
         }
     }
 
@@ -114,11 +114,23 @@ impl Cluster {
     }
 
     fn apply_workload(&mut self, key: &WorkloadKey, record: Option<&Arc<WorkloadRecord>>) {
-        if let Some(owner) = self.workloads.get(key).and_then(|old| old.owner()) {
-            remove_from(&mut self.owned, &owner, key);
+        if let Some(old) = self.workloads.get(key).cloned() {
+            for other in old.dependencies() {
+                remove_from(&mut self.dependents, &other, key);
+            }
+            if let Some(owner) = old.owner() {
+                remove_from(&mut self.owned, &owner, key);
+            }
         }
         put(&mut self.workloads, key, record);
-        if let Some(owner) = record.and_then(|new| new.owner()) {
+        let Some(new) = record else {
+            return;
+        };
+        for other in new.dependencies() {
+            let dependents = self.dependents.entry(other).or_default();
+            dependents.insert(key.clone());
+        }
+        if let Some(owner) = new.owner() {
             self.owned.entry(owner).or_default().insert(key.clone());
         }
     }
@@ -185,6 +197,11 @@ impl Cluster {
     /// The instances for which no node was found.
     pub fn unplaced(&self) -> impl Iterator<Item = &Arc<InstanceRecord>> {
         self.unplaced.iter().filter_map(|id| self.instances.get(id))
+    }
+
+    /// The workloads that wait for this one before they are started, whether or not it exists.
+    pub fn dependents(&self, key: &WorkloadKey) -> impl Iterator<Item = &WorkloadKey> {
+        self.dependents.get(key).into_iter().flatten()
     }
 
     /// The workloads that exist or of which something is left.
@@ -257,7 +274,7 @@ impl Cluster {
                 revision: instance.revision,
                 goal: instance.goal,
                 template: Arc::clone(self.template_of(instance)?),
-                images: BTreeMap::new(),
+                images: instance.images.clone(),
             }),
         }
     }
@@ -275,12 +292,14 @@ impl Cluster {
             }
         }
         for workload in self.workloads.values() {
-            let key = RevisionKey {
-                workload: workload.manifest.key(),
-                number: workload.revision,
-            };
-            if !self.revisions.contains_key(&key) {
-                found.push(format!("{} has no revision {}", key.workload, key.number));
+            for number in workload.revisions() {
+                let key = RevisionKey {
+                    workload: workload.manifest.key(),
+                    number,
+                };
+                if !self.revisions.contains_key(&key) {
+                    found.push(format!("{} has no revision {}", key.workload, key.number));
+                }
             }
         }
         found

@@ -15,16 +15,21 @@ use windlass_api::{
 };
 
 use crate::{
-    diff,
+    cluster::Cluster,
+    dependency, diff,
     plan::revisions_of,
     record::{Change, NodeRecord, RevisionKey, RevisionRecord, WorkloadRecord},
+    rollout::Bounds,
     transaction::Transaction,
 };
 
 pub mod agent;
 pub mod idempotency;
+mod rollout;
 #[cfg(test)]
 mod tests;
+
+pub use rollout::{restart, rollout};
 
 /// Why a command is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,7 +85,7 @@ pub fn apply(
     manifests: &[Manifest],
     uids: &[Uid],
 ) -> Result<Vec<Applied>, Refusal> {
-    check_all(manifests)?;
+    check_all(txn.cluster(), manifests)?;
     Ok(manifests
         .iter()
         .zip(uids)
@@ -98,7 +103,12 @@ pub fn put(
     expected: Option<Version>,
     uid: Uid,
 ) -> Result<Applied, Refusal> {
-    let errors = validate(manifest);
+    let mut errors = validate(manifest);
+    errors.extend(check_beside(
+        txn.cluster(),
+        std::slice::from_ref(manifest),
+        manifest,
+    ));
     if !errors.is_empty() {
         return Err(Refusal::Invalid(errors));
     }
@@ -159,32 +169,6 @@ pub fn scale(
     Ok(())
 }
 
-/// Replaces every instance by a fresh one, as an update would.
-///
-/// # Errors
-/// If there is no such workload, or it changed.
-pub fn restart(
-    txn: &mut Transaction,
-    key: &WorkloadKey,
-    expected: Option<Version>,
-) -> Result<(), Refusal> {
-    let record = find(txn, key)?;
-    check_version(txn, key, expected)?;
-    let mut record = WorkloadRecord::clone(&record);
-    record.restarts_asked += 1;
-    let template = record.manifest.spec.template(record.restarts_asked);
-    record.revision = new_revision(txn, key, template);
-    let message = format!("as revision {}", record.revision);
-    put_record(txn, record);
-    txn.event(
-        Subject::workload(key),
-        Severity::Normal,
-        "RestartAsked",
-        message,
-    );
-    Ok(())
-}
-
 /// Changes what operators may change about a node.
 ///
 /// # Errors
@@ -239,7 +223,7 @@ pub fn patch_node(
     Ok(())
 }
 
-fn check_all(manifests: &[Manifest]) -> Result<(), Refusal> {
+fn check_all(cluster: &Cluster, manifests: &[Manifest]) -> Result<(), Refusal> {
     let mut errors = Vec::new();
     if manifests.len() > RESOURCES_PER_CALL_MAX {
         let message = format!(
@@ -250,7 +234,8 @@ fn check_all(manifests: &[Manifest]) -> Result<(), Refusal> {
     }
     let mut seen: BTreeMap<WorkloadKey, usize> = BTreeMap::new();
     for (i, manifest) in manifests.iter().enumerate() {
-        for error in validate(manifest) {
+        let mistakes = validate(manifest).into_iter();
+        for error in mistakes.chain(check_beside(cluster, manifests, manifest)) {
             errors.push(FieldError::new(
                 format!("resources[{i}].{}", error.path),
                 error.message,
@@ -266,6 +251,30 @@ fn check_all(manifests: &[Manifest]) -> Result<(), Refusal> {
     } else {
         Err(Refusal::Invalid(errors))
     }
+}
+
+/// What is wrong with a manifest beside what is there, and the others that are applied with it.
+fn check_beside(cluster: &Cluster, manifests: &[Manifest], manifest: &Manifest) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let before = cluster.workloads.get(&manifest.key());
+    if let Some(kind) = before
+        .map(|w| w.manifest.kind)
+        .filter(|k| *k != manifest.kind)
+    {
+        let message = format!(
+            "there is a {kind} of this name, and a kind cannot be changed: delete it first, or \
+             choose another name"
+        );
+        errors.push(FieldError::new("kind", message));
+    }
+    if let Some(path) = dependency::cycle(cluster, manifests, manifest) {
+        let message = format!(
+            "the workloads wait for each other, and none would ever start: {}",
+            path.join(" -> ")
+        );
+        errors.push(FieldError::new("spec.dependsOn", message));
+    }
+    errors
 }
 
 fn find(txn: &Transaction, key: &WorkloadKey) -> Result<Arc<WorkloadRecord>, Refusal> {
@@ -328,31 +337,58 @@ fn create(txn: &mut Transaction, key: &WorkloadKey, manifest: &Manifest, uid: Ui
         updated_at: now,
         owner: None,
     };
-    let record = WorkloadRecord {
+    let mut record = WorkloadRecord {
         manifest: manifest.clone(),
         meta,
         revision,
         restarts_asked: 0,
+        last_good: None,
+        rollout: None,
     };
+    record.roll_to(revision, 0, now);
     put_record(txn, record);
     let message = format!("as revision {revision}");
     txn.event(Subject::workload(key), Severity::Normal, "Created", message);
 }
 
 fn update(txn: &mut Transaction, key: &WorkloadKey, before: &WorkloadRecord, to: &Manifest) {
-    let template = to.spec.template(before.restarts_asked);
-    let known = find_revision(txn, key, before.revision, &template);
-    let revision = known.unwrap_or_else(|| new_revision(txn, key, template));
-    let same = revision == before.revision;
-    put_record(
-        txn,
-        WorkloadRecord {
-            manifest: to.clone(),
-            revision,
-            ..before.clone()
-        },
-    );
-    let message = if same {
+    let restarts_asked = before.restarts_asked;
+    let template = to.spec.template(restarts_asked);
+    let mut record = WorkloadRecord {
+        manifest: to.clone(),
+        ..before.clone()
+    };
+    let wanted = RevisionKey {
+        workload: key.clone(),
+        number: before.revision,
+    };
+    let wanted = txn.cluster().revisions.get(&wanted);
+    let is_wanted = wanted.is_some_and(|r| is_same(&r.template, &template));
+    if template == before.manifest.spec.template(restarts_asked) {
+        // After a rollback or `undo` that is not what runs, and a change of something else is no
+        // reason to try it again.
+    } else if is_wanted {
+        if before
+            .rollout
+            .as_ref()
+            .is_some_and(|r| r.to != before.revision)
+        {
+            record.roll_to(before.revision, 0, txn.now());
+        }
+    } else {
+        // What still runs of a revision that is kept is what is wanted again: no canary for that.
+        let (revision, canary) = match find_revision(txn, key, &template) {
+            Some(kept) => (kept, 0),
+            None => {
+                let canary = Bounds::of(&to.spec, None).canary;
+                (new_revision(txn, key, template), canary)
+            }
+        };
+        record.roll_to(revision, canary, txn.now());
+    }
+    let revision = record.revision;
+    put_record(txn, record);
+    let message = if revision == before.revision {
         format!("still revision {revision}")
     } else {
         format!("revision {revision} follows revision {}", before.revision)
@@ -360,25 +396,30 @@ fn update(txn: &mut Transaction, key: &WorkloadKey, before: &WorkloadRecord, to:
     txn.event(Subject::workload(key), Severity::Normal, "Updated", message);
 }
 
-/// The revision that has this template, if one is kept: then what still runs of it is what is
-/// wanted. The current one first, then the newest.
+/// The newest revision that is kept and has this template. How often a restart was asked for is
+/// nothing that the user wrote.
 fn find_revision(
     txn: &Transaction,
     key: &WorkloadKey,
-    current: RevisionNumber,
     template: &InstanceTemplate,
 ) -> Option<RevisionNumber> {
     let cluster = txn.cluster();
-    let mut kept = revisions_of(cluster, key);
-    kept.sort_by_key(|revision| (revision.number == current, revision.number));
     let has_it = |revision: &RevisionKey| {
         let record = cluster.revisions.get(revision);
-        record.is_some_and(|record| *record.template == *template)
+        record.is_some_and(|record| is_same(&record.template, template))
     };
-    kept.iter()
-        .rev()
-        .find(|revision| has_it(revision))
-        .map(|revision| revision.number)
+    let kept = revisions_of(cluster, key);
+    let found = kept.iter().rev().find(|revision| has_it(revision))?;
+    Some(found.number)
+}
+
+/// Whether two templates are alike but for restarts.
+fn is_same(a: &InstanceTemplate, b: &InstanceTemplate) -> bool {
+    let restarts_asked = b.restarts_asked;
+    InstanceTemplate {
+        restarts_asked,
+        ..a.clone()
+    } == *b
 }
 
 fn put_record(txn: &mut Transaction, mut record: WorkloadRecord) {
@@ -410,6 +451,8 @@ fn new_revision(
         key: key.clone(),
         template: Arc::new(template),
         created_at,
+        good_since: None,
+        images: BTreeMap::new(),
     };
     txn.put(Change::Revision(key, Some(Arc::new(record))));
     number

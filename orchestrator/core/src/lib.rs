@@ -6,10 +6,14 @@
 
 pub mod cluster;
 pub mod command;
+pub mod dependency;
 pub mod diff;
+pub mod health;
 pub mod lease;
 pub mod plan;
 pub mod record;
+pub mod rollout;
 pub mod scheduler;
+pub mod tally;
 pub mod transaction;
 pub mod view;

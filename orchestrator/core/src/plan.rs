@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use windlass_api::{
     apply::{Action, PlannedStep},
     event::{Severity, Subject},
@@ -18,24 +18,24 @@ use windlass_api::{
 
 use crate::{
     cluster::Cluster,
+    dependency,
     record::{Change, InstanceRecord, RevisionKey, WorkloadRecord},
     transaction::Transaction,
 };
 
 mod daemon;
+mod fleet;
 mod job;
 mod moves;
 mod placement;
+mod replace;
+mod rollout;
 mod schedule;
 mod service;
 #[cfg(test)]
 mod tests;
 
-use moves::{Move, Moves, Place, live};
-
-/// How long an instance must run before it counts as available, and its predecessor is stopped:
-/// long enough to see a container that exits at once, short enough to wait for.
-pub const MIN_READY: SignedDuration = SignedDuration::from_secs(2);
+use moves::{Move, Moves, Place, Spot, live};
 
 /// The most revisions of a workload that are kept for going back.
 pub const REVISIONS_MAX: usize = 10;
@@ -76,7 +76,10 @@ pub fn plan(txn: &mut Transaction, scope: &Scope) -> Report {
     while let Some(key) = keys.pop_first() {
         keys.extend(pass.look_at(&key));
     }
-    pass.place_all();
+    for key in pass.place_all() {
+        // What was begun counts as progress.
+        pass.advance(&key);
+    }
     for node in std::mem::take(&mut pass.touched) {
         pass.txn.bump_generation(&node);
     }
@@ -84,11 +87,17 @@ pub fn plan(txn: &mut Transaction, scope: &Scope) -> Report {
     pass.report
 }
 
+/// How many instances of a daemon are wanted: one on each node that it may run on.
+pub(crate) fn daemon_nodes(cluster: &Cluster, workload: &WorkloadRecord) -> u32 {
+    daemon::wanted(cluster, workload)
+}
+
 /// Brings what is written down about a workload up to date with what its instances do: what has
 /// to outlive a restart of the server.
 fn advance(txn: &mut Transaction, workload: &WorkloadRecord) {
     match workload.manifest.kind {
-        Kind::Service | Kind::Daemon => {}
+        Kind::Service => rollout::advance(txn, workload, service::fleet),
+        Kind::Daemon => rollout::advance(txn, workload, daemon::fleet),
         Kind::Job => job::advance(txn, workload),
         Kind::CronJob => schedule::advance(txn, workload),
     }
@@ -126,10 +135,8 @@ impl Pass<'_> {
     /// Looks at a workload, and does what needs no node. Returns what has to be looked at because
     /// of that.
     fn look_at(&mut self, key: &WorkloadKey) -> BTreeSet<WorkloadKey> {
-        let before = self.txn.changes().len();
-        if let Some(workload) = self.txn.cluster().workloads.get(key).cloned() {
-            advance(self.txn, &workload);
-        }
+        let before = (self.txn.cluster().clone(), self.txn.changes().len());
+        self.advance(key);
         let moves = moves(self.txn.cluster(), key, self.txn.now());
         let mut places = Vec::new();
         for step in moves.list {
@@ -139,13 +146,34 @@ impl Pass<'_> {
                 Move::Place(place) => places.push(place),
             }
         }
+        self.close_gate(key, &mut places);
         self.wanted.insert(key.clone(), places);
         match moves.wake {
             Some(wake) => self.wakes.insert(key.clone(), wake),
             None => self.wakes.remove(key),
         };
         self.forget_revisions(key);
-        related(self.txn, before)
+        let (before, from) = before;
+        affected(&before, self.txn.cluster(), &self.txn.changes()[from..])
+    }
+
+    /// Brings what is written down about a workload up to date.
+    fn advance(&mut self, key: &WorkloadKey) {
+        if let Some(workload) = self.txn.cluster().workloads.get(key).cloned() {
+            advance(self.txn, &workload);
+        }
+    }
+
+    /// Places nothing of a workload that waits for others.
+    fn close_gate(&self, key: &WorkloadKey, places: &mut [Place]) {
+        let cluster = self.txn.cluster();
+        let workload = cluster.workloads.get(key).filter(|_| !places.is_empty());
+        let Some(reason) = workload.and_then(|w| dependency::waits_for(cluster, w)) else {
+            return;
+        };
+        for place in places {
+            place.spot = Spot::Nowhere(reason.clone());
+        }
     }
 
     fn stop(&mut self, id: &InstanceId, why: String) {
@@ -172,6 +200,7 @@ impl Pass<'_> {
             instance.stop_generation = Some(generation);
             instance.status.phase = Phase::Stopping;
             instance.phase_since = now;
+            instance.ready_since = None;
         });
     }
 
@@ -201,23 +230,23 @@ impl Pass<'_> {
         });
     }
 
-    /// Keeps the newest revisions, those in use, and none of a workload that is gone.
+    /// Keeps the newest revisions, those in use and those to go back to, and none of a workload
+    /// that is gone.
     fn forget_revisions(&mut self, key: &WorkloadKey) {
         let cluster = self.txn.cluster();
-        let wanted = cluster.workloads.get(key).map(|w| w.revision);
-        let running = cluster.instances_of(key).map(|i| i.revision);
-        let used: BTreeSet<_> = running.chain(wanted).collect();
-        let keep = if cluster.workloads.contains_key(key) {
-            REVISIONS_MAX
-        } else {
-            0
-        };
         let numbers = revisions_of(cluster, key);
-        let old = numbers.len().saturating_sub(keep);
+        let workload = cluster.workloads.get(key);
+        let keep = if workload.is_some() { REVISIONS_MAX } else { 0 };
+        let too_many = numbers.len().saturating_sub(keep);
+        if too_many == 0 {
+            return;
+        }
+        let mut used: BTreeSet<_> = cluster.instances_of(key).map(|i| i.revision).collect();
+        used.extend(workload.iter().flat_map(|w| w.revisions()));
         let forgotten: Vec<_> = numbers
             .into_iter()
-            .take(old)
             .filter(|r| !used.contains(&r.number))
+            .take(too_many)
             .collect();
         for revision in forgotten {
             self.txn.put(Change::Revision(revision, None));
@@ -225,22 +254,26 @@ impl Pass<'_> {
     }
 }
 
-/// What the changes of `txn` from the `from`th on can mean something for.
-fn related(txn: &Transaction, from: usize) -> BTreeSet<WorkloadKey> {
+/// The workloads that changes can mean something for. `before` and `after` are the states without
+/// them and with them.
+#[must_use]
+pub fn affected(before: &Cluster, after: &Cluster, changes: &[Change]) -> BTreeSet<WorkloadKey> {
     let mut keys = BTreeSet::new();
-    for change in &txn.changes()[from..] {
+    for change in changes {
         match change {
             Change::Workload(key, record) => {
+                let record = record.as_ref().or_else(|| before.workloads.get(key));
+                keys.extend(record.and_then(|w| w.owner()));
                 keys.insert(key.clone());
-                let owner = record.as_ref().and_then(|r| r.meta.owner.clone());
-                keys.extend(owner.map(|name| WorkloadKey::new(key.namespace.clone(), name)));
             }
             Change::Instance(id, _) => {
-                let instance = txn.cluster().instances.get(id);
-                keys.extend(instance.map(|i| i.workload.clone()));
+                let known = before.instances.get(id).or_else(|| after.instances.get(id));
+                keys.extend(known.map(|i| i.workload.clone()));
             }
+            // Others may wait for it to complete.
             Change::Job(key, _) => {
-                keys.extend(txn.cluster().workloads.get(key).and_then(|w| w.owner()));
+                keys.extend(after.workloads.get(key).and_then(|w| w.owner()));
+                keys.insert(key.clone());
             }
             // Who writes these has looked at all that they mean something for.
             Change::Index(..) | Change::Schedule(..) => {}
@@ -253,6 +286,9 @@ fn related(txn: &Transaction, from: usize) -> BTreeSet<WorkloadKey> {
             | Change::Idempotency(..) => {}
         }
     }
+    let dependents = keys.iter().flat_map(|key| after.dependents(key));
+    let dependents: Vec<_> = dependents.cloned().collect();
+    keys.extend(dependents);
     keys
 }
 

@@ -1,6 +1,9 @@
 //! What the cluster's state consists of. Each record is stored as one value.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,12 +12,13 @@ use windlass_api::{
     event::{Event, EventId},
     expression::{NodeFacts, Taint},
     ids::{
-        ClusterId, Epoch, Generation, InstanceId, NodeName, RevisionNumber, Slot, Uid, Version,
-        WorkloadKey,
+        ClusterId, ContainerName, Epoch, Generation, InstanceId, NodeName, RevisionNumber, Slot,
+        Uid, Version, WorkloadKey,
     },
-    resource::{Capacity, Goal, Manifest, Meta, NodeInfo, Scheduling},
+    resource::{Capacity, Goal, Manifest, Meta, NodeInfo, RolloutState, Scheduling},
     status::{InstanceStatus, NodeState},
     template::InstanceTemplate,
+    wire::ResolvedImage,
 };
 
 mod job;
@@ -36,17 +40,79 @@ pub struct ClusterRecord {
     pub next_event: u64,
 }
 
-/// A workload: what its user wrote, and which revision that is.
+/// A workload: what its user wrote, and which revision is wanted of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadRecord {
     /// What the user wrote.
     pub manifest: Manifest,
     /// What the system keeps about it.
     pub meta: Meta,
-    /// The revision that is wanted.
+    /// The revision that is wanted. After a rollback or `undo` it is not what the user wrote.
     pub revision: RevisionNumber,
     /// How often a restart was asked for.
     pub restarts_asked: u32,
+    /// The revision with which all instances were last available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<RevisionNumber>,
+    /// The last change of revision, of a kind that rolls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutRecord>,
+}
+
+/// A change of revision: all that a server needs to go on with it where another one stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutRecord {
+    /// The last good revision before, if there was another one.
+    pub from: Option<RevisionNumber>,
+    /// The revision that was asked for.
+    pub to: RevisionNumber,
+    /// How far it is.
+    pub state: RolloutState,
+    /// Whether it stops at its canaries.
+    pub canaries: Canaries,
+    /// Whether it waits for other workloads.
+    pub gate: Gate,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it last got further, or was told to go on.
+    pub progressed_at: Timestamp,
+    /// How far it has been at best.
+    pub progress: Progress,
+    /// What failed of it before this time is forgiven: an operator told it to go on.
+    pub judged_from: Timestamp,
+    /// What failed although it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// The slots that are tried again after all others, since the new revision failed in them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub passed_over: BTreeSet<Slot>,
+}
+
+/// Whether a rollout stops at its canaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Canaries {
+    /// It has none, or was promoted.
+    Promoted,
+    /// It replaces nothing before an operator promotes it.
+    Awaited,
+}
+
+/// Whether a workload waits for others before it is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gate {
+    /// It does not.
+    Open,
+    /// It does, and the time that passes is not its own.
+    Closed,
+}
+
+/// How far a rollout is. What is further is greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Progress {
+    /// How many slots have an available instance of the new revision.
+    pub available: u32,
+    /// How many slots have one at all.
+    pub begun: u32,
 }
 
 /// A revision's full name.
@@ -58,7 +124,7 @@ pub struct RevisionKey {
     pub number: RevisionNumber,
 }
 
-/// A revision: it never changes.
+/// A revision. Its template never changes; what is found out about it is added once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevisionRecord {
     /// Its full name.
@@ -67,6 +133,12 @@ pub struct RevisionRecord {
     pub template: Arc<InstanceTemplate>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When all instances were first available with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good_since: Option<Timestamp>,
+    /// Which image each container's name stood for when it was first run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ContainerName, ResolvedImage>,
 }
 
 /// An instance: what the server chose, and what its agent last saw.
@@ -80,6 +152,9 @@ pub struct InstanceRecord {
     pub slot: Slot,
     /// Its revision.
     pub revision: RevisionNumber,
+    /// The only node that it may run on: each instance of a daemon has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<NodeName>,
     /// The node that was chosen for it; it never changes once it is set.
     pub node: Option<NodeName>,
     /// What the server wants of it.
@@ -91,11 +166,18 @@ pub struct InstanceRecord {
     pub created_at: Timestamp,
     /// When its phase last changed.
     pub phase_since: Timestamp,
+    /// Since when it is ready, on the server's clock; absent while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_since: Option<Timestamp>,
     /// What its agent last saw.
     pub status: InstanceStatus,
     /// What its job, if it is of one, has already taken into account of that.
     #[serde(default, skip_serializing_if = "Accounted::is_nothing")]
     pub accounted: Accounted,
+    /// Which images it is to run, as far as that was known when its node was chosen. It never
+    /// changes, since its agent was told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ContainerName, ResolvedImage>,
     /// The version of its last change.
     pub version: Version,
 }
@@ -193,6 +275,26 @@ impl WorkloadRecord {
     pub fn owner(&self) -> Option<WorkloadKey> {
         let name = self.meta.owner.clone()?;
         Some(WorkloadKey::new(self.manifest.namespace.clone(), name))
+    }
+
+    /// The workloads that it waits for before it is started.
+    pub fn dependencies(&self) -> impl Iterator<Item = WorkloadKey> {
+        let namespace = &self.manifest.namespace;
+        let dependencies = self.manifest.spec.instance().depends_on.iter();
+        dependencies.map(|d| WorkloadKey::new(namespace.clone(), d.workload.clone()))
+    }
+
+    /// The revisions that it cannot do without.
+    #[must_use]
+    pub fn revisions(&self) -> BTreeSet<RevisionNumber> {
+        let rollout = self.rollout.as_ref();
+        let named = [
+            Some(self.revision),
+            self.last_good,
+            rollout.and_then(|r| r.from),
+            rollout.map(|r| r.to),
+        ];
+        named.into_iter().flatten().collect()
     }
 
     /// The identity of the workload.

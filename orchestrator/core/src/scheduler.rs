@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use windlass_api::{
-    ids::{NodeName, WorkloadKey},
+    ids::{NodeName, RevisionNumber, WorkloadKey},
     resource::Capacity,
     spec::{ContainerSpec, Placement},
     template::InstanceTemplate,
@@ -42,6 +42,8 @@ use crate::{cluster::Cluster, record::InstanceRecord};
 pub struct Group<'a> {
     /// The workload.
     pub workload: &'a WorkloadKey,
+    /// The revision.
+    pub revision: RevisionNumber,
     /// Which nodes may run the instances, and which of those to prefer.
     pub placement: &'a Placement,
     /// What the instances are made from.
@@ -64,7 +66,7 @@ pub struct Scheduler {
     now: Timestamp,
     table: Table,
     /// What was placed on top of the snapshot.
-    placed: BTreeMap<WorkloadKey, Vec<NodeIndex>>,
+    placed: BTreeMap<WorkloadKey, Vec<(RevisionNumber, NodeIndex)>>,
 }
 
 impl Scheduler {
@@ -130,6 +132,23 @@ impl Scheduler {
         Some(name.clone())
     }
 
+    /// Places one instance on this node. What is placed counts as used from then on.
+    ///
+    /// # Errors
+    /// Why it does not fit there.
+    pub fn place_on(&mut self, group: &Group<'_>, name: &NodeName) -> Result<(), String> {
+        let Some(node) = self.table.index_of(name) else {
+            return Err(format!("there is no node {name}"));
+        };
+        let mut placing = self.placing(group);
+        if let Some(why) = placing.reason_against(node) {
+            return Err(format!("does not fit on node {name}: {why}"));
+        }
+        placing.occupy(node);
+        self.remember(group, vec![node]);
+        Ok(())
+    }
+
     fn placing<'a>(&'a mut self, group: &Group<'a>) -> Placing<'a> {
         let placed = self
             .placed
@@ -144,7 +163,7 @@ impl Scheduler {
             self.placed
                 .entry(group.workload.clone())
                 .or_default()
-                .extend(nodes);
+                .extend(nodes.into_iter().map(|node| (group.revision, node)));
         }
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use windlass_api::{
     apply::Outcome,
     ids::{NodeName, Uid, Version, WorkloadKey},
-    resource::{Manifest, NodePatch},
+    resource::{Manifest, NodePatch, RolloutAction},
 };
 use windlass_core::{
     cluster::Cluster,
@@ -26,6 +26,8 @@ pub enum Write {
     Scale(WorkloadKey, u32, Option<Version>),
     /// Replace every instance by a fresh one.
     Restart(WorkloadKey, Option<Version>),
+    /// Do something to a rollout.
+    Rollout(WorkloadKey, RolloutAction, Option<Version>),
     /// Change what operators may change about a node.
     PatchNode(NodeName, Box<NodePatch>, Option<Version>),
 }
@@ -127,6 +129,10 @@ fn decide(txn: &mut Transaction, write: &Write) -> Result<Vec<Applied>, Refusal>
         }
         Write::Restart(key, expected) => {
             command::restart(txn, key, *expected)?;
+            Ok(updated(key))
+        }
+        Write::Rollout(key, action, expected) => {
+            command::rollout(txn, key, *action, *expected)?;
             Ok(updated(key))
         }
         Write::PatchNode(name, patch, expected) => {

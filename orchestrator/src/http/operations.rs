@@ -5,7 +5,7 @@ use serde_json::Value;
 use windlass_api::{
     apply::{ApplyRequest, ApplyResponse},
     list::{List, WatchEvent},
-    resource::{Instance, Node, NodePatch, Scale, ServerInfo, Workload},
+    resource::{Instance, Node, NodePatch, Revision, RolloutAction, Scale, ServerInfo, Workload},
     wire::SESSION_PATH,
 };
 
@@ -17,7 +17,7 @@ use super::{
     list::{self, ListQuery},
     nodes,
     operation::{Operation, RequestHeader},
-    server, workloads,
+    rollouts, server, workloads,
 };
 
 const EVENT_STREAM: &str = "text/event-stream";
@@ -176,6 +176,23 @@ fn of_workloads() -> Vec<Operation> {
         )
         .header(RequestHeader::IfMatch)
         .answers::<Workload>(StatusCode::OK, "The workload after it."),
+        Operation::write(
+            Method::POST,
+            "/v1/workloads/{namespace}/{workload}/rollout",
+            "rolloutWorkload",
+            "Decide how a change of revision goes on: promote, abort, pause, resume or undo it.",
+            rollouts::act,
+        )
+        .header(RequestHeader::IfMatch)
+        .body::<RolloutAction>()
+        .answers::<Workload>(StatusCode::OK, "The workload after it."),
+        Operation::get(
+            "/v1/workloads/{namespace}/{workload}/revisions",
+            "listRevisions",
+            "The revisions of a workload that are kept, all on one page.",
+            rollouts::revisions,
+        )
+        .answers::<List<Revision>>(StatusCode::OK, "The revisions."),
         Operation::write(
             Method::POST,
             "/v1/apply",

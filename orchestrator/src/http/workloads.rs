@@ -64,11 +64,7 @@ pub(super) async fn put(
     if !made {
         return Ok(show(StatusCode::OK, &workload));
     }
-    let location = format!("/v1/workloads/{}/{}", key.namespace, key.name);
-    let location = HeaderValue::try_from(location).expect("names are letters, digits and `-`");
-    let mut response = show(StatusCode::CREATED, &workload);
-    response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
+    Ok(made_at(&key, &workload))
 }
 
 /// Deletes one.
@@ -145,6 +141,15 @@ fn existing(cluster: &Cluster, key: &WorkloadKey) -> Result<Version, Error> {
     Ok(record.meta.version)
 }
 
+/// The answer to a request that made a workload.
+pub(super) fn made_at(key: &WorkloadKey, workload: &Workload) -> Response {
+    let location = format!("/v1/workloads/{}/{}", key.namespace, key.name);
+    let location = HeaderValue::try_from(location).expect("names are letters, digits and `-`");
+    let mut response = show(StatusCode::CREATED, workload);
+    response.headers_mut().insert(header::LOCATION, location);
+    response
+}
+
 /// A workload that was written, in the state that followed.
 pub(super) fn after(cluster: &Cluster, key: &WorkloadKey) -> Result<Workload, Error> {
     view::find_workload(cluster, key).ok_or_else(|| {
@@ -153,6 +158,6 @@ pub(super) fn after(cluster: &Cluster, key: &WorkloadKey) -> Result<Workload, Er
     })
 }
 
-fn show(status: StatusCode, workload: &Workload) -> Response {
+pub(super) fn show(status: StatusCode, workload: &Workload) -> Response {
     etag::tagged(status, workload.meta.version, workload).into_response()
 }

@@ -31,7 +31,7 @@ impl Story {
     fn new(parts: serde_json::Value) -> Self {
         let now = Instant::now();
         Self {
-            life: Life::new(&probes(parts), Duration::ZERO, 0, now),
+            life: Life::new(&probes(parts), Duration::ZERO, 0, None, now),
             now,
         }
     }
@@ -185,7 +185,13 @@ fn the_others_wait_for_the_rest_of_their_delay_after_the_startup() {
 fn a_delay_counts_from_the_start_of_the_container() {
     let now = Instant::now();
     let probes = probes(json!({ "readiness": { "delay": "30s" } }));
-    let due = |age| Life::new(&probes, age, 0, now).due().next().unwrap().0;
+    let due = |age| {
+        Life::new(&probes, age, 0, None, now)
+            .due()
+            .next()
+            .unwrap()
+            .0
+    };
     assert_eq!(due(Duration::ZERO), now + 30 * SECOND);
     assert_eq!(due(20 * SECOND), now + 10 * SECOND);
     assert_eq!(due(90 * SECOND), now);
@@ -246,11 +252,34 @@ fn a_reason_stands_for_a_while() {
 }
 
 #[test]
+fn what_started_and_served_does_so_for_the_next_agent() {
+    let probes = probes(json!({ "startup": {}, "readiness": { "successThreshold": 3 } }));
+    let mut story = Story {
+        life: Life::new(&probes, SECOND, 0, None, Instant::now()),
+        now: Instant::now(),
+    };
+    assert_eq!(story.life.started(), None);
+    for _ in 0..4 {
+        story.pass();
+    }
+    let before = story.life.started();
+    assert_eq!(before, Some(Serving::Yes));
+    story.life = Life::new(&probes, 9 * SECOND, 0, before, story.now);
+    assert!(story.is_ready());
+    for _ in 0..3 {
+        assert!(story.is_ready());
+        assert_eq!(story.fail().0, Role::Readiness);
+    }
+    assert!(!story.is_ready());
+    assert_eq!(story.life.started(), Some(Serving::NoLonger));
+}
+
+#[test]
 fn first_checks_are_spread() {
     let now = Instant::now();
     let probes = probes(json!({ "readiness": {} }));
     let first = |seed| {
-        Life::new(&probes, SECOND, seed, now)
+        Life::new(&probes, SECOND, seed, None, now)
             .due()
             .next()
             .unwrap()

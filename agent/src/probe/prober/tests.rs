@@ -48,7 +48,7 @@ fn run(fake: &Fake, name: &str) -> ContainerId {
 }
 
 fn prober(fake: &Fake) -> Prober<Fake> {
-    Prober::new(Arc::new(fake.clone()))
+    Prober::new(Arc::new(fake.clone()), Memory::default())
 }
 
 fn reason(health: &Health) -> &str {

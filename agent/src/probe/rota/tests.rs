@@ -156,3 +156,28 @@ fn the_queue_holds_each_check_once_and_in_order() {
     // Each container 10 and 30 times in 30 s, and those whose first check was in the spread.
     assert!((2_000..=2_100).contains(&made), "{made}");
 }
+
+#[test]
+fn the_next_agent_finds_ready_what_was() {
+    let (container, now) = (id("a"), Instant::now());
+    let probed = spec(json!({ "probes": { "readiness": { "tcp": { "port": 80 } } } }));
+    let is_ready = |rota: &Rota| rota.healths()[&container].readiness.is_ready();
+    let mut rota = Rota::default();
+    rota.observe(&[subject(&container, &probed, START)], START, now);
+    let order = take(&mut rota, now).remove(0);
+    rota.finish(order.ticket, Outcome::Passed, now);
+    assert!(is_ready(&rota));
+    let kept = serde_json::to_string(&rota.memory()).unwrap();
+    let next = || Rota::new(serde_json::from_str(&kept).unwrap());
+
+    let mut rota = next();
+    rota.observe(&[subject(&container, &probed, START)], START, now);
+    assert!(is_ready(&rota));
+    // Not so in another life.
+    let later = START + Duration::from_secs(1);
+    rota.observe(&[subject(&container, &probed, later)], later, now);
+    assert!(!is_ready(&rota));
+    let mut rota = next();
+    rota.observe(&[subject(&container, &probed, later)], later, now);
+    assert!(!is_ready(&rota));
+}

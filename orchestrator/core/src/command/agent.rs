@@ -8,12 +8,12 @@ use windlass_api::{
     resource::{Goal, Scheduling},
     status::{ContainerPhase, InstanceStatus, LAST_LOG_LINES_MAX, NodeState, Phase, Readiness},
     validate::{CONTAINERS_MAX, validate_node},
-    wire::{Hello, IMAGES_MAX, Observed, PROTOCOL, RuntimeHealth, Scope},
+    wire::{Hello, IMAGES_MAX, Observed, PROTOCOL, ResolvedImage, RuntimeHealth, Scope},
 };
 
 use super::Refusal;
 use crate::{
-    record::{Change, InstanceRecord, NodeRecord},
+    record::{Change, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
     transaction::Transaction,
 };
 
@@ -332,15 +332,65 @@ fn note_status(txn: &mut Transaction, instance: &InstanceRecord, status: &Instan
     }
     let transition = is_transition(&instance.status.phase, &status.phase);
     if transition && let Some((severity, message)) = news(&status.phase) {
-        txn.event(subject, severity, status.phase.name(), message);
+        txn.event(subject.clone(), severity, status.phase.name(), message);
     }
+    let ready = status.phase.is_running() && status.readiness.is_ready();
+    match (&status.readiness, instance.ready_since) {
+        (Readiness::Ready, None) if ready => {
+            txn.event(subject, Severity::Normal, "Ready", "it can serve");
+        }
+        // What does not run has an event that says more.
+        (Readiness::NotReady { reason }, Some(_)) if status.phase.is_running() => {
+            let reason = reason.as_deref().unwrap_or("its agent does not say why");
+            txn.event(subject, Severity::Warning, "NotReady", reason);
+        }
+        (Readiness::Ready | Readiness::NotReady { .. }, _) => {}
+    }
+    note_images(txn, instance, &status);
     let now = txn.now();
     txn.update_instance(&instance.id, |instance| {
         if transition {
             instance.phase_since = now;
+            instance.ready_since = None;
         }
+        // What was started again was not ready in between, even if nobody saw it.
+        instance.ready_since = ready.then(|| instance.ready_since.unwrap_or(now));
         instance.status = status;
     });
+}
+
+/// Notes which images the containers run, for all that will be made from the same revision: what
+/// the first one ran counts.
+fn note_images(txn: &mut Transaction, instance: &InstanceRecord, status: &InstanceStatus) {
+    let key = RevisionKey {
+        workload: instance.workload.clone(),
+        number: instance.revision,
+    };
+    let Some(revision) = txn.cluster().revisions.get(&key).cloned() else {
+        return;
+    };
+    if revision.images.len() == revision.template.all_containers().count() {
+        return;
+    }
+    let mut images = revision.images.clone();
+    for container in &status.containers {
+        let known = revision.template.container(&container.name).is_some();
+        if let Some(id) = container.image_id.as_ref().filter(|_| known) {
+            images
+                .entry(container.name.clone())
+                .or_insert_with(|| ResolvedImage {
+                    id: id.clone(),
+                    digest: container.image_digest.clone(),
+                });
+        }
+    }
+    if images != revision.images {
+        let revision = RevisionRecord {
+            images,
+            ..RevisionRecord::clone(&revision)
+        };
+        txn.put(Change::Revision(key, Some(Arc::new(revision))));
+    }
 }
 
 /// Whether something began anew: another phase, or the same one after a restart.

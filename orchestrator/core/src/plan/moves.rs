@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use windlass_api::{
-    ids::{InstanceId, RevisionNumber, Slot, WorkloadKey},
+    ids::{InstanceId, NodeName, RevisionNumber, Slot, WorkloadKey},
     resource::Goal,
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Place {
     pub(super) revision: RevisionNumber,
     /// The record that waits for a node; `None` if there is none yet.
     pub(super) waiting: Option<InstanceId>,
+    /// The only node that it may run on, if it may not run on any.
+    pub(super) pinned: Option<NodeName>,
     /// Where it may go.
     pub(super) spot: Spot,
     /// Why it is needed.
@@ -51,6 +53,11 @@ pub(super) enum Spot {
     /// To the best node or, if none has room beside this running instance, in its stead: then it
     /// only gets ready until the other one is gone.
     BesideOrInstead(InstanceId),
+    /// Where this instance is, or else to the best node; and it only gets ready until the other
+    /// one is gone.
+    Instead(InstanceId),
+    /// Nowhere yet, and this is why.
+    Nowhere(String),
 }
 
 impl Moves {

@@ -1,13 +1,14 @@
 //! Finds nodes for what needs one, and writes down what was found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use windlass_api::{
     apply::Action,
     event::{Severity, Subject},
-    ids::{NodeName, WorkloadKey},
+    ids::{ContainerName, NodeName, WorkloadKey},
     resource::Goal,
     status::{InstanceStatus, Phase},
+    wire::ResolvedImage,
 };
 
 use super::{
@@ -25,15 +26,27 @@ type Groups = BTreeMap<RevisionKey, Vec<Place>>;
 /// What was found for an instance.
 enum Found {
     Node(NodeName, Goal),
+    /// It fits nowhere, and this is why.
     Nothing(String),
+    /// It is not its turn, and this is why.
+    Waits(String),
 }
 
 impl Pass<'_> {
-    /// Finds nodes for all that needs one.
-    pub(super) fn place_all(&mut self) {
+    /// Finds nodes for all that needs one, and returns the workloads of which something did.
+    pub(super) fn place_all(&mut self) -> BTreeSet<WorkloadKey> {
         let mut groups: Groups = BTreeMap::new();
+        let mut workloads = BTreeSet::new();
         for (workload, places) in std::mem::take(&mut self.wanted) {
+            if !places.is_empty() {
+                workloads.insert(workload.clone());
+            }
             for place in places {
+                if let Spot::Nowhere(reason) = &place.spot {
+                    let found = Found::Waits(reason.clone());
+                    self.settle(&workload, place, found);
+                    continue;
+                }
                 let revision = RevisionKey {
                     workload: workload.clone(),
                     number: place.revision,
@@ -47,18 +60,23 @@ impl Pass<'_> {
         // Why something fits nowhere is said once everything has its place, so that it is said
         // of what is so in the end, and a second pass says the same.
         self.place_groups(left, |pass, scheduler, group, places| {
-            let placed = scheduler.place(group, places.len());
-            let reason = placed.unplaced.map(|e| e.to_string()).unwrap_or_default();
-            let mut nodes = placed.nodes.into_iter();
-            for place in places {
-                let found = match nodes.next() {
-                    Some(node) => Found::Node(node, Goal::Run),
-                    None => Found::Nothing(reason.clone()),
-                };
+            let left = pass.place_group(scheduler, group, places);
+            let (pinned, free): (Vec<_>, Vec<_>) =
+                left.into_iter().partition(|place| place.pinned.is_some());
+            for place in pinned {
+                let node = place.pinned.as_ref();
+                let why = node.and_then(|node| scheduler.place_on(group, node).err());
+                let found = Found::Nothing(why.unwrap_or_default());
                 pass.settle(group.workload, place, found);
+            }
+            let why = scheduler.place(group, free.len()).unplaced;
+            let reason = why.map(|e| e.to_string()).unwrap_or_default();
+            for place in free {
+                pass.settle(group.workload, place, Found::Nothing(reason.clone()));
             }
             Vec::new()
         });
+        workloads
     }
 
     /// Lets `place` find nodes for each workload's instances on the state as it is now. Returns
@@ -82,6 +100,7 @@ impl Pass<'_> {
             };
             let group = Group {
                 workload: &key.workload,
+                revision: key.number,
                 placement: workload.manifest.spec.instance().placement,
                 template: &revision.template,
             };
@@ -93,18 +112,17 @@ impl Pass<'_> {
         left
     }
 
-    /// Finds nodes for the instances of one workload: for those of empty slots all at once, then
-    /// for each that replaces a running one, next to it or, failing that, in its stead. Returns
-    /// those that fit nowhere.
+    /// Finds nodes for the instances of one revision: for those of empty slots all at once, then
+    /// for each other one where it may go. Returns those that fit nowhere.
     fn place_group(
         &mut self,
         scheduler: &mut Scheduler,
         group: &Group<'_>,
         places: Vec<Place>,
     ) -> Vec<Place> {
-        let (free, replacing): (Vec<_>, Vec<_>) = places
+        let (free, others): (Vec<_>, Vec<_>) = places
             .into_iter()
-            .partition(|place| place.spot == Spot::Free);
+            .partition(|place| place.spot == Spot::Free && place.pinned.is_none());
         let mut left = Vec::new();
         let mut nodes = scheduler.place(group, free.len()).nodes.into_iter();
         for place in free {
@@ -113,8 +131,8 @@ impl Pass<'_> {
                 None => left.push(place),
             }
         }
-        for place in replacing {
-            match self.find_beside(scheduler, group, &place) {
+        for place in others {
+            match self.find(scheduler, group, &place) {
                 Some((node, goal)) => {
                     self.settle(group.workload, place, Found::Node(node, goal));
                 }
@@ -124,21 +142,37 @@ impl Pass<'_> {
         left
     }
 
-    fn find_beside(
+    /// Where one instance may go, and whether it may run there already.
+    fn find(
         &self,
         scheduler: &mut Scheduler,
         group: &Group<'_>,
         place: &Place,
     ) -> Option<(NodeName, Goal)> {
-        if let Some(node) = scheduler.place(group, 1).nodes.pop() {
-            return Some((node, Goal::Run));
-        }
-        let predecessor = match &place.spot {
-            Spot::Free => return None,
-            Spot::BesideOrInstead(id) => self.txn.cluster().instances.get(id)?,
+        let anywhere = |scheduler: &mut Scheduler| match &place.pinned {
+            Some(node) => scheduler.place_on(group, node).ok().map(|()| node.clone()),
+            None => scheduler.place(group, 1).nodes.pop(),
         };
-        let node = scheduler.place_instead_of(group, predecessor)?;
-        Some((node, Goal::Prepare))
+        let instead_of = |scheduler: &mut Scheduler, id| {
+            let predecessor = self.txn.cluster().instances.get(id)?;
+            scheduler.place_instead_of(group, predecessor)
+        };
+        match &place.spot {
+            Spot::Free => Some((anywhere(scheduler)?, Goal::Run)),
+            Spot::BesideOrInstead(id) => match anywhere(scheduler) {
+                Some(node) => Some((node, Goal::Run)),
+                None => Some((instead_of(scheduler, id)?, Goal::Prepare)),
+            },
+            Spot::Instead(id) => {
+                let goal = match self.txn.cluster().instances.contains_key(id) {
+                    true => Goal::Prepare,
+                    false => Goal::Run,
+                };
+                let node = instead_of(scheduler, id).or_else(|| anywhere(scheduler))?;
+                Some((node, goal))
+            }
+            Spot::Nowhere(_) => None,
+        }
     }
 
     /// Writes down what was found for an instance, unless that is known already.
@@ -156,6 +190,11 @@ impl Pass<'_> {
             None => self.new_instance(&workload, &place),
         };
         let subject = Subject::instance(&instance.workload, &instance.id);
+        let word = match found {
+            Found::Node(..) => "Placed",
+            Found::Nothing(_) => "NotPlaced",
+            Found::Waits(_) => "Waiting",
+        };
         match found {
             Found::Node(node, goal) => {
                 let message = match goal {
@@ -163,11 +202,12 @@ impl Pass<'_> {
                     Goal::Run | Goal::Stop => format!("on {node}: {}", place.why),
                 };
                 self.txn
-                    .event(subject, Severity::Normal, "Placed", message.clone());
+                    .event(subject, Severity::Normal, word, message.clone());
                 instance.node = Some(node.clone());
                 instance.goal = goal;
                 instance.status.phase = Phase::Assigned;
                 instance.phase_since = now;
+                instance.images = self.images_of(&instance);
                 self.touched.insert(node);
                 let action = if goal == Goal::Run {
                     Action::Start
@@ -176,7 +216,7 @@ impl Pass<'_> {
                 };
                 self.step(action, &instance, message);
             }
-            Found::Nothing(reason) => {
+            Found::Nothing(reason) | Found::Waits(reason) => {
                 let phase = Phase::Pending {
                     reason: reason.clone(),
                 };
@@ -184,12 +224,22 @@ impl Pass<'_> {
                     return;
                 }
                 self.txn
-                    .event(subject, Severity::Warning, "NotPlaced", reason.clone());
+                    .event(subject, Severity::Warning, word, reason.clone());
                 instance.status.phase = phase;
                 self.step(Action::Wait, &instance, reason);
             }
         }
         self.txn.put_instance(instance);
+    }
+
+    /// Which images an instance is to run, as far as others of its revision have found out.
+    fn images_of(&self, instance: &InstanceRecord) -> BTreeMap<ContainerName, ResolvedImage> {
+        let key = RevisionKey {
+            workload: instance.workload.clone(),
+            number: instance.revision,
+        };
+        let revision = self.txn.cluster().revisions.get(&key);
+        revision.map(|r| r.images.clone()).unwrap_or_default()
     }
 
     fn new_instance(&mut self, workload: &WorkloadRecord, place: &Place) -> InstanceRecord {
@@ -201,15 +251,18 @@ impl Pass<'_> {
             workload: workload.manifest.key(),
             slot: place.slot,
             revision: place.revision,
+            pinned: place.pinned.clone(),
             node: None,
             goal: Goal::Run,
             stop_generation: None,
             created_at: now,
             phase_since: now,
+            ready_since: None,
             status: InstanceStatus::new(Phase::Pending {
                 reason: String::new(),
             }),
             accounted: Accounted::default(),
+            images: BTreeMap::new(),
             version: self.txn.version(),
         }
     }

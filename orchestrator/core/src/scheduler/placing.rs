@@ -81,6 +81,12 @@ impl<'a> Placing<'a> {
         fits
     }
 
+    /// Why the node fails a filter, if it does.
+    pub(super) fn reason_against(&self, node: NodeIndex) -> Option<String> {
+        let (_, rejection) = self.offer(node).rejection()?;
+        Some(rejection.to_string())
+    }
+
     /// Why no node fits.
     pub(super) fn explain(&self) -> Explanation {
         Explanation::of((0..self.table.len()).map(|node| self.offer(node)))

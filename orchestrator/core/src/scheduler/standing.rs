@@ -11,10 +11,7 @@ use super::{
     Group,
     table::{NodeIndex, Table},
 };
-use crate::{
-    cluster::Cluster,
-    record::{InstanceRecord, RevisionKey},
-};
+use crate::{cluster::Cluster, record::InstanceRecord};
 
 /// How long a failed start keeps its workload from preferring the node: as long as an agent waits
 /// at most before it tries again.
@@ -41,40 +38,24 @@ pub(super) fn standings(
     cluster: &Cluster,
     table: &Table,
     group: &Group<'_>,
-    placed: &[NodeIndex],
+    placed: &[(RevisionNumber, NodeIndex)],
     now: Timestamp,
 ) -> Vec<Standing> {
     let mut standings = vec![Standing::default(); table.len()];
-    let revision = revision_of(cluster, group);
     for instance in cluster.instances_of(group.workload) {
         if let Some(node) = instance.node.as_ref().and_then(|name| table.index_of(name)) {
-            let stays = instance.goal != Goal::Stop && Some(instance.revision) == revision;
+            let stays = instance.goal != Goal::Stop && instance.revision == group.revision;
             let standing = &mut standings[node];
             standing.instances += 1;
             standing.staying += u32::from(stays);
             standing.failures += u32::from(failed_recently(instance, now));
         }
     }
-    // A workload has one wanted revision, so that what was placed before is of this one.
-    for node in placed {
+    for (revision, node) in placed {
         standings[*node].instances += 1;
-        standings[*node].staying += 1;
+        standings[*node].staying += u32::from(*revision == group.revision);
     }
     standings
-}
-
-/// The number of the group's revision: no two of them have the same template.
-fn revision_of(cluster: &Cluster, group: &Group<'_>) -> Option<RevisionNumber> {
-    let first = RevisionKey {
-        workload: group.workload.clone(),
-        number: RevisionNumber(0),
-    };
-    cluster
-        .revisions
-        .range(first..)
-        .take_while(|(key, _)| key.workload == *group.workload)
-        .find(|(_, record)| *record.template == *group.template)
-        .map(|(key, _)| key.number)
 }
 
 fn failed_recently(instance: &InstanceRecord, now: Timestamp) -> bool {

@@ -74,6 +74,55 @@ async fn a_workload_is_made_read_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_rollout_is_steered_and_its_revisions_are_listed() {
+    let server = Server::start();
+    let rollout = format!("{WEB}/rollout");
+    let act = async |action: Value| server.write(Method::POST, &rollout, &action).await;
+    act(json!({ "action": "pause" }))
+        .await
+        .refused(Code::NotFound);
+    server.put("web", 1).await;
+    let paused = act(json!({ "action": "pause" })).await;
+    assert_eq!(paused.status, StatusCode::OK);
+    assert_eq!(paused.json()["status"]["rollout"]["state"], "Paused");
+    let resumed = act(json!({ "action": "resume" })).await;
+    assert_eq!(resumed.json()["status"]["rollout"]["state"], "Progressing");
+    let nothing = act(json!({ "action": "undo" }))
+        .await
+        .refused(Code::Conflict);
+    assert!(
+        nothing.detail.contains("nothing to undo"),
+        "{}",
+        nothing.detail
+    );
+    act(json!({ "action": "undo", "to": 7 }))
+        .await
+        .refused(Code::NotFound);
+    act(json!({ "action": "stop" }))
+        .await
+        .refused(Code::Invalid);
+
+    let mut changed = manifest("web", 1);
+    changed["spec"]["image"] = json!("nginx:1.28");
+    server.write(Method::PUT, WEB, &changed).await;
+    let revisions = server.get(&format!("{WEB}/revisions")).await.json();
+    let shown: Vec<_> = revisions["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| {
+            (
+                r["number"].as_u64().unwrap(),
+                r["wanted"].as_bool().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(shown, [(1, false), (2, true)]);
+    let nowhere = server.get("/v1/workloads/default/nope/revisions").await;
+    nowhere.refused(Code::NotFound);
+}
+
+#[tokio::test]
 async fn what_is_shown_can_be_put_again() {
     let server = Server::start();
     let shown = server.put("web", 1).await;

@@ -31,6 +31,7 @@ pub(super) fn seconds_ago(seconds: i64) -> Timestamp {
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     pub(super) key: WorkloadKey,
+    pub(super) revision: RevisionNumber,
     pub(super) placement: Placement,
     pub(super) template: Arc<InstanceTemplate>,
 }
@@ -43,6 +44,7 @@ impl Service {
         let manifest: Manifest = serde_json::from_str(&format!("{head}{comma}{spec}}}}}")).unwrap();
         Self {
             key: manifest.key(),
+            revision: RevisionNumber(1),
             placement: manifest.spec.instance().placement.clone(),
             template: Arc::new(manifest.spec.template(0)),
         }
@@ -51,6 +53,7 @@ impl Service {
     pub(super) fn group(&self) -> Group<'_> {
         Group {
             workload: &self.key,
+            revision: self.revision,
             placement: &self.placement,
             template: &self.template,
         }
@@ -102,13 +105,16 @@ pub(super) fn instance(service: &Service, node: &str, serial: u64) -> InstanceRe
         workload: service.key.clone(),
         slot: Slot(0),
         revision: RevisionNumber(1),
+        pinned: None,
         node: Some(node.parse().unwrap()),
         goal: Goal::Run,
         stop_generation: None,
         created_at: now(),
         phase_since: now(),
+        ready_since: Some(now()),
         status: InstanceStatus::new(Phase::Running { started_at: now() }),
         accounted: Accounted::default(),
+        images: BTreeMap::new(),
         version: Version(1),
     }
 }
@@ -138,6 +144,8 @@ pub(super) fn add_revision(cluster: &mut Cluster, service: &Service, number: u32
         key: key.clone(),
         template: Arc::clone(&service.template),
         created_at: now(),
+        good_since: None,
+        images: BTreeMap::new(),
     };
     cluster.apply(&Change::Revision(key, Some(Arc::new(record))));
 }

@@ -273,7 +273,10 @@ fn a_node_with_failures_is_still_better_than_none() {
 #[test]
 fn an_update_leaves_the_copies_as_even_as_they_were() {
     let old = Service::new("web", "");
-    let new = Service::new("web", r#""env": {"LOG": "debug"}"#);
+    let new = Service {
+        revision: windlass_api::ids::RevisionNumber(2),
+        ..Service::new("web", r#""env": {"LOG": "debug"}"#)
+    };
     let mut cluster = three();
     run(&mut cluster, &old, &["a", "a", "b"]);
     add_revision(&mut cluster, &new, 2);

@@ -1,0 +1,271 @@
+//! What each slot of a workload that rolls holds, and how far its rollout is because of that.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use windlass_api::{
+    ids::{NodeName, Slot},
+    resource::RolloutState,
+};
+
+use super::moves::live;
+use crate::{
+    cluster::Cluster,
+    record::{Canaries, InstanceRecord, Progress, RevisionKey, RolloutRecord, WorkloadRecord},
+    rollout::Bounds,
+};
+
+/// A slot that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seat {
+    /// The only node that its instances may run on, if they may not run on any.
+    pub(super) pinned: Option<NodeName>,
+    /// What may happen to it.
+    pub(super) rule: Rule,
+}
+
+/// What may happen to a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// It is filled, and brought to the wanted revision.
+    Fill,
+    /// It keeps what it has: nothing may be added on its node.
+    Keep,
+    /// It keeps what it has, and nobody counts on it: its node is lost.
+    Absent,
+}
+
+/// What a slot holds. At most one instance of each kind is worth keeping.
+#[derive(Debug, Default)]
+pub(super) struct Held<'a> {
+    /// Of the wanted revision, on a node where it may be.
+    pub(super) current: Vec<&'a InstanceRecord>,
+    /// Of another revision, or on a node where it may no longer be.
+    pub(super) outdated: Vec<&'a InstanceRecord>,
+    /// On a node that is lost: nobody can tell whether they run.
+    pub(super) unseen: Vec<&'a InstanceRecord>,
+}
+
+/// What is done with a slot at this stage of the rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The old instance is replaced by a new one.
+    Replace,
+    /// A new instance is started, and the old one stays.
+    Canary,
+    /// What is there stays.
+    Hold,
+}
+
+/// A workload that rolls, slot by slot.
+pub(super) struct Fleet<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) workload: &'a WorkloadRecord,
+    pub(super) bounds: Bounds,
+    pub(super) now: Timestamp,
+    pub(super) slots: BTreeMap<Slot, (Seat, Held<'a>)>,
+    /// The instances in slots that are not wanted.
+    pub(super) surplus: Vec<&'a InstanceRecord>,
+}
+
+/// How far a rollout is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Survey {
+    pub(super) progress: Progress,
+    /// Whether every slot has an available instance of the wanted revision, and no other.
+    pub(super) complete: bool,
+    /// The slots in which the wanted revision has failed, and how.
+    pub(super) failed: BTreeMap<Slot, String>,
+    /// When it has failed unless something happens until then.
+    pub(super) deadline: Option<Timestamp>,
+}
+
+impl<'a> Fleet<'a> {
+    /// The workload with the wanted slots `seats`.
+    pub(super) fn new(
+        cluster: &'a Cluster,
+        workload: &'a WorkloadRecord,
+        seats: BTreeMap<Slot, Seat>,
+        now: Timestamp,
+    ) -> Self {
+        let key = RevisionKey {
+            workload: workload.manifest.key(),
+            number: workload.revision,
+        };
+        let template = cluster.revisions.get(&key).map(|r| &*r.template);
+        let mut fleet = Self {
+            cluster,
+            workload,
+            bounds: Bounds::of(&workload.manifest.spec, template),
+            now,
+            slots: seats
+                .into_iter()
+                .map(|(slot, seat)| (slot, (seat, Held::default())))
+                .collect(),
+            surplus: Vec::new(),
+        };
+        for instance in live(cluster, &key.workload) {
+            fleet.add(instance);
+        }
+        fleet
+    }
+
+    fn add(&mut self, instance: &'a InstanceRecord) {
+        let Some((_, held)) = self.slots.get_mut(&instance.slot) else {
+            self.surplus.push(instance);
+            return;
+        };
+        if self.cluster.is_out_of_sight(instance) {
+            held.unseen.push(instance);
+        } else if is_current(self.cluster, self.workload, instance) {
+            held.current.push(instance);
+        } else {
+            held.outdated.push(instance);
+        }
+    }
+
+    pub(super) fn rollout(&self) -> Option<&'a RolloutRecord> {
+        self.workload.rollout.as_ref()
+    }
+
+    pub(super) fn is_available(&self, instance: &InstanceRecord) -> bool {
+        instance.is_available(self.now, self.bounds.min_ready)
+    }
+
+    pub(super) fn any_available(&self, instances: &[&InstanceRecord]) -> bool {
+        instances.iter().any(|i| self.is_available(i))
+    }
+
+    /// What is done with a slot now.
+    pub(super) fn stage(&self, slot: Slot, rule: Rule) -> Stage {
+        match rule {
+            Rule::Fill => {}
+            Rule::Keep | Rule::Absent => return Stage::Hold,
+        }
+        match self.rollout().map(|r| &r.state) {
+            Some(RolloutState::Paused { .. }) => Stage::Hold,
+            Some(RolloutState::Canary) if self.is_canary(slot) => Stage::Canary,
+            Some(RolloutState::Canary) => Stage::Hold,
+            Some(
+                RolloutState::Progressing
+                | RolloutState::RollingBack { .. }
+                | RolloutState::RolledBack { .. }
+                | RolloutState::Completed,
+            )
+            | None => Stage::Replace,
+        }
+    }
+
+    fn is_canary(&self, slot: Slot) -> bool {
+        // The slots of what has canaries are numbered from 0 on.
+        slot.0 < self.bounds.canary
+    }
+
+    /// How far the rollout is.
+    pub(super) fn survey(&self, rollout: &RolloutRecord) -> Survey {
+        let mut survey = Survey {
+            complete: true,
+            ..Survey::default()
+        };
+        // Whether the operator is waited for, and not the instances.
+        let mut canaries_are_up = rollout.canaries == Canaries::Awaited;
+        let mut nearly = false;
+        for (slot, (seat, held)) in &self.slots {
+            let available = self.any_available(&held.current);
+            survey.progress.available += u32::from(available);
+            survey.progress.begun += u32::from(!held.current.is_empty());
+            canaries_are_up &= available || !self.is_canary(*slot);
+            nearly |= !available && held.current.iter().any(|i| i.serves());
+            if seat.rule == Rule::Fill {
+                survey.complete &= available && held.outdated.is_empty();
+                let crashed = held.current.iter().find(|i| self.has_crashed(rollout, i));
+                if let Some(instance) = crashed {
+                    survey.failed.insert(*slot, how_it_failed(instance));
+                }
+            }
+        }
+        // Who waits for an operator, or only for the proof that it stays ready, is not stuck; and
+        // before anything was begun there is nothing to judge.
+        let judged = !survey.complete && !canaries_are_up && !nearly && survey.progress.begun > 0;
+        let deadline = rollout
+            .progressed_at
+            .saturating_add(self.bounds.progress_deadline)
+            .unwrap_or(Timestamp::MAX);
+        if judged && deadline <= self.now {
+            self.note_stuck(&mut survey);
+        } else if judged {
+            survey.deadline = Some(deadline);
+        }
+        survey
+    }
+
+    /// Every slot that is on its way has been so for too long.
+    fn note_stuck(&self, survey: &mut Survey) {
+        let update = self.workload.manifest.spec.update();
+        let deadline = update.map(|u| u.progress_deadline).unwrap_or_default();
+        for (slot, (seat, held)) in &self.slots {
+            let stuck = held.current.iter().find(|i| !self.is_available(i));
+            if let (Rule::Fill, Some(instance)) = (seat.rule, stuck) {
+                let reason = format!("no progress for {deadline}: {}", how_it_is(instance));
+                survey.failed.entry(*slot).or_insert(reason);
+            }
+        }
+        if survey.failed.is_empty() {
+            let reason =
+                format!("no progress for {deadline}: the old instances could not be replaced");
+            survey.failed.insert(Slot(0), reason);
+        }
+    }
+
+    fn has_crashed(&self, rollout: &RolloutRecord, instance: &InstanceRecord) -> bool {
+        let template = self.cluster.template_of(instance);
+        template.is_some_and(|template| instance.has_crashed(template, rollout.judged_from))
+    }
+}
+
+/// Whether an instance is of the wanted revision, and its node still meets what the workload
+/// requires.
+fn is_current(cluster: &Cluster, workload: &WorkloadRecord, instance: &InstanceRecord) -> bool {
+    let placement = workload.manifest.spec.instance().placement;
+    let allowed = match instance
+        .node
+        .as_ref()
+        .and_then(|node| cluster.nodes.get(node))
+    {
+        Some(node) => placement.require.iter().all(|r| r.is_met_by(node.facts())),
+        None => true,
+    };
+    instance.revision == workload.revision && allowed
+}
+
+/// How an instance failed, with what its container last wrote.
+fn how_it_failed(instance: &InstanceRecord) -> String {
+    let exit = instance.status.last_exit.as_ref().map(ToString::to_string);
+    let said = instance.status.phase.reason().map(str::to_owned);
+    let how = said.or(exit).unwrap_or_else(|| "it failed".to_owned());
+    with_log(instance, format!("{}: {how}", instance.id))
+}
+
+/// How far an instance is that does not get further.
+fn how_it_is(instance: &InstanceRecord) -> String {
+    let phase = &instance.status.phase;
+    let not_ready = match &instance.status.readiness {
+        windlass_api::status::Readiness::NotReady { reason } => reason.as_deref(),
+        windlass_api::status::Readiness::Ready => None,
+    };
+    let how = match (phase.reason(), phase.is_running()) {
+        (Some(reason), _) => reason.to_owned(),
+        (None, true) => match not_ready {
+            Some(reason) => format!("not ready: {reason}"),
+            None => "not ready".to_owned(),
+        },
+        (None, false) => phase.name().to_owned(),
+    };
+    with_log(instance, format!("{}: {how}", instance.id))
+}
+
+/// What is said, and below it the last lines of the log, if there are any.
+fn with_log(instance: &InstanceRecord, said: String) -> String {
+    let lines = instance.status.last_log.iter();
+    lines.fold(said, |text, line| format!("{text}\n  {line}"))
+}

@@ -1,0 +1,385 @@
+//! Brings the slots of a workload to what they should hold, within the bounds of its update.
+
+use std::collections::BTreeSet;
+
+use windlass_api::{
+    ids::{NodeName, RevisionNumber, Slot},
+    resource::{Goal, RolloutState},
+    spec::UpdateOrder,
+    status::Phase,
+};
+
+use super::{
+    fleet::{Fleet, Held, Rule, Seat, Stage},
+    moves::{Move, Moves, Place, Spot},
+};
+use crate::record::InstanceRecord;
+
+/// What is to be done for the fleet.
+pub(super) fn moves(fleet: &Fleet<'_>, surplus: &str) -> Moves {
+    let mut replacing = Replacing::new(fleet);
+    for instance in &fleet.surplus {
+        replacing.moves.stop(instance, surplus);
+    }
+    let mut waiting = Vec::new();
+    for (slot, (seat, held)) in &fleet.slots {
+        let seat = SlotView::of(fleet, *slot, seat, held, &mut replacing.moves);
+        match seat.stage {
+            Stage::Hold => replacing.hold(&seat),
+            Stage::Replace | Stage::Canary => match (seat.current, seat.outdated) {
+                (None, None) => replacing.fill(&seat),
+                (None, Some(old)) => waiting.push((replacing.rank(*slot, old), seat)),
+                (Some(new), None) => replacing.settle(&seat, new),
+                (Some(new), Some(old)) => replacing.go_on(&seat, new, old),
+            },
+        }
+    }
+    // What serves nobody is replaced first, since nothing is lost by that.
+    waiting.sort_by_key(|(rank, seat)| (*rank, seat.slot));
+    for (_, seat) in waiting {
+        if let Some(old) = seat.outdated {
+            replacing.begin(&seat, old);
+        }
+    }
+    replacing.moves
+}
+
+/// A slot, with the best of what it holds.
+struct SlotView<'a> {
+    slot: Slot,
+    pinned: Option<&'a NodeName>,
+    rule: Rule,
+    stage: Stage,
+    current: Option<&'a InstanceRecord>,
+    outdated: Option<&'a InstanceRecord>,
+    unseen: &'a [&'a InstanceRecord],
+    /// An instance that is to stop and is not gone yet.
+    leaving: Option<&'a InstanceRecord>,
+}
+
+impl<'a> SlotView<'a> {
+    /// Looks at a slot, and stops what it has too many of.
+    fn of(
+        fleet: &Fleet<'a>,
+        slot: Slot,
+        seat: &'a Seat,
+        held: &'a Held<'a>,
+        moves: &mut Moves,
+    ) -> Self {
+        let mut best = |instances: &[&'a InstanceRecord], why: &str| {
+            let best = *instances.iter().min_by_key(|i| worth(fleet, i))?;
+            for instance in instances.iter().filter(|i| i.id != best.id) {
+                moves.stop(instance, why);
+            }
+            Some(best)
+        };
+        let key = fleet.workload.manifest.key();
+        let mut others = fleet.cluster.instances_of(&key);
+        Self {
+            slot,
+            pinned: seat.pinned.as_ref(),
+            rule: seat.rule,
+            stage: fleet.stage(slot, seat.rule),
+            current: best(&held.current, "another instance fills the slot"),
+            outdated: best(&held.outdated, "a newer instance fills the slot"),
+            unseen: &held.unseen,
+            leaving: others
+                .find(|i| {
+                    i.slot == slot && i.goal == Goal::Stop && !fleet.cluster.is_out_of_sight(i)
+                })
+                .map(|i| &**i),
+        }
+    }
+}
+
+/// What of two instances of a slot is better worth keeping is smaller.
+fn worth<'a>(fleet: &Fleet<'_>, instance: &'a InstanceRecord) -> impl Ord + use<'a> {
+    (
+        !fleet.is_available(instance),
+        !instance.serves(),
+        !instance.status.phase.is_running(),
+        instance.node.is_none(),
+        instance.created_at,
+        &instance.id,
+    )
+}
+
+struct Replacing<'a> {
+    fleet: &'a Fleet<'a>,
+    moves: Moves,
+    /// How many more slots may be replaced now.
+    updates_left: u32,
+    /// How many more instances may run beside those that they replace.
+    surge_left: u32,
+    /// The slots that have an available instance, as far as nothing here stops it.
+    available: BTreeSet<Slot>,
+    /// The slots in which the new revision has failed, while there are others to go on with.
+    passed_over: BTreeSet<Slot>,
+}
+
+impl<'a> Replacing<'a> {
+    fn new(fleet: &'a Fleet<'a>) -> Self {
+        let bounds = &fleet.bounds;
+        let passed_over = passed_over(fleet);
+        let mut in_hand = 0;
+        let mut pairs = 0;
+        let mut available = BTreeSet::new();
+        for (slot, (_, held)) in &fleet.slots {
+            let is_up = fleet.any_available(&held.current);
+            if !held.current.is_empty() && !is_up && !passed_over.contains(slot) {
+                in_hand += 1;
+            }
+            let runs = held.current.iter().any(|i| i.goal == Goal::Run);
+            pairs += u32::from(runs && !held.outdated.is_empty());
+            if is_up || fleet.any_available(&held.outdated) {
+                available.insert(*slot);
+            }
+        }
+        Self {
+            fleet,
+            moves: Moves::default(),
+            updates_left: bounds.parallelism.saturating_sub(in_hand),
+            surge_left: bounds.surge.saturating_sub(pairs),
+            available,
+            passed_over,
+        }
+    }
+
+    /// In which order slots are begun: what serves nobody first, what failed last.
+    fn rank(&self, slot: Slot, old: &InstanceRecord) -> (bool, bool, bool) {
+        let tried = self.passed_over.contains(&slot);
+        (tried, old.serves(), old.status.phase.is_running())
+    }
+
+    /// A slot in which nothing is, as far as anybody can see.
+    fn fill(&mut self, slot: &SlotView<'_>) {
+        let why = match slot.unseen.first().and_then(|i| i.node.as_ref()) {
+            Some(node) => format!("node {node} is lost"),
+            None => format!("slot {} is empty", slot.slot),
+        };
+        let revision = self.revision_to_fill();
+        self.place(slot, revision, None, after(self.fleet, slot), why);
+    }
+
+    /// The wanted revision, or the last good one while enough slots try the new one.
+    fn revision_to_fill(&mut self) -> RevisionNumber {
+        let wanted = self.fleet.workload.revision;
+        let Some(rollout) = self.fleet.rollout() else {
+            return wanted;
+        };
+        match (&rollout.state, rollout.from) {
+            (RolloutState::Progressing | RolloutState::Canary, Some(good)) => {
+                match self.updates_left.checked_sub(1) {
+                    Some(left) => {
+                        self.updates_left = left;
+                        wanted
+                    }
+                    None => good,
+                }
+            }
+            (
+                RolloutState::Progressing
+                | RolloutState::Canary
+                | RolloutState::Paused { .. }
+                | RolloutState::RollingBack { .. }
+                | RolloutState::RolledBack { .. }
+                | RolloutState::Completed,
+                _,
+            ) => wanted,
+        }
+    }
+
+    /// A slot with an old instance only: its successor is started, if it is its turn.
+    fn begin(&mut self, slot: &SlotView<'_>, old: &InstanceRecord) {
+        let bounds = &self.fleet.bounds;
+        let tried = self.passed_over.contains(&slot.slot);
+        let runs = old.status.phase.is_running();
+        let beside = slot.stage == Stage::Canary || bounds.starts_beside();
+        let no_room = runs && beside && slot.stage != Stage::Canary && self.surge_left == 0;
+        if self.updates_left == 0 || tried || no_room {
+            if old.node.is_none() {
+                let why = format!("slot {} is empty", slot.slot);
+                self.place(slot, old.revision, Some(old), Spot::Free, why);
+            }
+            return;
+        }
+        self.updates_left -= 1;
+        let why = format!("replaces {}", old.id);
+        let wanted = self.fleet.workload.revision;
+        if !runs && slot.stage != Stage::Canary {
+            // It serves nobody, so nothing is gained by keeping it until its successor runs.
+            self.moves
+                .stop(old, "it does not run, and is to be replaced");
+            let spot = match bounds.order {
+                UpdateOrder::StopFirst if old.node.is_some() => Spot::Instead(old.id.clone()),
+                UpdateOrder::StopFirst | UpdateOrder::StartFirst => Spot::Free,
+            };
+            self.place(slot, wanted, None, spot, why);
+            return;
+        }
+        if beside {
+            self.surge_left = self.surge_left.saturating_sub(1);
+        }
+        self.place(slot, wanted, None, self.spot_for(slot, old), why);
+    }
+
+    /// Where the successor of a running instance may go.
+    fn spot_for(&self, slot: &SlotView<'_>, old: &InstanceRecord) -> Spot {
+        let bounds = &self.fleet.bounds;
+        if slot.stage == Stage::Canary {
+            Spot::Free
+        } else if !bounds.starts_beside() {
+            Spot::Instead(old.id.clone())
+        } else if bounds.unavailable_in_stead > 0 {
+            Spot::BesideOrInstead(old.id.clone())
+        } else {
+            Spot::Free
+        }
+    }
+
+    /// A slot with an old instance and its successor.
+    fn go_on(&mut self, slot: &SlotView<'_>, new: &InstanceRecord, old: &InstanceRecord) {
+        if slot.stage == Stage::Canary {
+            if new.node.is_none() {
+                let why = format!("is tried beside {}", old.id);
+                self.place(slot, new.revision, Some(new), Spot::Free, why);
+            }
+            return;
+        }
+        if self.passed_over.contains(&slot.slot) && old.serves() {
+            self.moves
+                .stop(new, "it failed, and other slots are tried first");
+            self.surge_left += u32::from(new.goal == Goal::Run);
+            return;
+        }
+        let why = format!("replaces {}", old.id);
+        if !old.status.phase.is_running() {
+            self.moves
+                .stop(old, "it does not run, and is being replaced");
+            if new.node.is_none() {
+                let spot = match self.fleet.bounds.order {
+                    UpdateOrder::StopFirst if old.node.is_some() => Spot::Instead(old.id.clone()),
+                    UpdateOrder::StopFirst | UpdateOrder::StartFirst => Spot::Free,
+                };
+                self.place(slot, new.revision, Some(new), spot, why);
+            }
+        } else if new.node.is_none() {
+            self.place(slot, new.revision, Some(new), self.spot_for(slot, old), why);
+        } else if self.fleet.is_available(new) {
+            self.moves.stop(old, format!("replaced by {}", new.id));
+        } else if new.goal == Goal::Prepare {
+            if new.status.phase == Phase::Prepared && self.may_lose(slot.slot, old) {
+                self.available.remove(&slot.slot);
+                self.moves.stop(old, format!("replaced by {}", new.id));
+            }
+        } else {
+            self.look_again(new);
+        }
+    }
+
+    /// Whether enough other slots are available for this one to lose its old instance before it
+    /// has a new one.
+    fn may_lose(&self, slot: Slot, old: &InstanceRecord) -> bool {
+        if !old.serves() {
+            return true;
+        }
+        let wanted = self.fleet.slots.values();
+        let wanted = wanted.filter(|(seat, _)| seat.rule != Rule::Absent).count();
+        let others = self.available.iter().filter(|s| **s != slot).count();
+        let may_be_missing = match self.fleet.bounds.starts_beside() {
+            true => self.fleet.bounds.unavailable_in_stead,
+            false => self.fleet.bounds.unavailable,
+        };
+        others + may_be_missing as usize >= wanted
+    }
+
+    /// A slot with the wanted instance only.
+    fn settle(&mut self, slot: &SlotView<'_>, new: &InstanceRecord) {
+        if new.node.is_none() {
+            let why = format!("slot {} is empty", slot.slot);
+            self.place(slot, new.revision, Some(new), after(self.fleet, slot), why);
+        } else if new.goal == Goal::Prepare && slot.leaving.is_none() {
+            self.moves.list.push(Move::Run { id: new.id.clone() });
+        }
+        if new.serves() {
+            for instance in slot.unseen {
+                let why = format!("replaced by {} while its node was lost", new.id);
+                self.moves.stop(instance, why);
+            }
+        }
+        self.look_again(new);
+    }
+
+    /// A slot that keeps what it has.
+    fn hold(&mut self, slot: &SlotView<'_>) {
+        match (slot.current, slot.outdated) {
+            // Which of them is to go is for the operator to say.
+            (Some(_), Some(_)) => {}
+            (Some(only), None) | (None, Some(only)) => self.settle(slot, only),
+            (None, None) if slot.rule == Rule::Fill => {
+                let workload = self.fleet.workload;
+                let good = workload.rollout.as_ref().and_then(|r| r.from);
+                let before = slot.unseen.first().map(|i| i.revision);
+                let revision = before.or(good).unwrap_or(workload.revision);
+                let why = match slot.unseen.first().and_then(|i| i.node.as_ref()) {
+                    Some(node) => format!("node {node} is lost"),
+                    None => format!("slot {} is empty", slot.slot),
+                };
+                self.place(slot, revision, None, after(self.fleet, slot), why);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Looks again when the instance has become available, if it only takes time.
+    fn look_again(&mut self, instance: &InstanceRecord) {
+        let at = instance.available_at(self.fleet.bounds.min_ready);
+        if let Some(at) = at.filter(|at| *at > self.fleet.now) {
+            self.moves.wake_at(at);
+        }
+    }
+
+    fn place(
+        &mut self,
+        slot: &SlotView<'_>,
+        revision: RevisionNumber,
+        waiting: Option<&InstanceRecord>,
+        spot: Spot,
+        why: String,
+    ) {
+        self.moves.list.push(Move::Place(Place {
+            slot: slot.slot,
+            revision,
+            pinned: slot.pinned.cloned(),
+            waiting: waiting.map(|i| i.id.clone()),
+            spot,
+            why,
+        }));
+    }
+}
+
+/// Where an instance goes whose slot is empty: where the old one goes first, only once it is gone.
+fn after(fleet: &Fleet<'_>, slot: &SlotView<'_>) -> Spot {
+    match (fleet.bounds.order, slot.leaving) {
+        (UpdateOrder::StopFirst, Some(leaving)) => Spot::Instead(leaving.id.clone()),
+        (UpdateOrder::StopFirst, None) | (UpdateOrder::StartFirst, _) => Spot::Free,
+    }
+}
+
+/// The slots in which the new revision has failed, as long as there are others to go on with.
+fn passed_over(fleet: &Fleet<'_>) -> BTreeSet<Slot> {
+    let Some(rollout) = fleet.rollout() else {
+        return BTreeSet::new();
+    };
+    let fresh = fleet.slots.iter().any(|(slot, (seat, held))| {
+        fleet.stage(*slot, seat.rule) == Stage::Replace
+            && held.current.is_empty()
+            && !held.outdated.is_empty()
+            && !rollout.passed_over.contains(slot)
+    });
+    if fresh {
+        rollout.passed_over.clone()
+    } else {
+        BTreeSet::new()
+    }
+}

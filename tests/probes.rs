@@ -1,0 +1,83 @@
+//! Probes on real containers: what they see is told, and acted on by the agent alone.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use crate::harness::{Cluster, demo, http};
+
+/// The one instance of `web`, or nothing while there is none.
+fn instance(cluster: &Cluster) -> Value {
+    cluster.instances("web").pop().unwrap_or_default()
+}
+
+fn readiness(cluster: &Cluster) -> Value {
+    instance(cluster)["status"]["readiness"].clone()
+}
+
+fn is_ready(cluster: &Cluster) -> bool {
+    readiness(cluster)["state"] == "Ready"
+}
+
+/// Whether it cannot serve, for a reason with these words.
+fn is_unready(cluster: &Cluster, words: &str) -> bool {
+    let readiness = readiness(cluster);
+    let reason = readiness["reason"].as_str().unwrap_or_default();
+    readiness["state"] == "NotReady" && reason.contains(words)
+}
+
+/// Tells the demo in a container something.
+fn tell(demo: SocketAddr, path: &str) {
+    let answer = http::send(demo, "POST", path, &[], b"").expect("the demo answers");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// Where the demo listens.
+fn address(cluster: &Cluster) -> SocketAddr {
+    let address = instance(cluster)["status"]["address"].clone();
+    let address = address.as_str().expect("it runs, so it has an address");
+    SocketAddr::new(address.parse().expect("an IP address"), 8080)
+}
+
+const READINESS: &str =
+    "probes: { readiness: { http: { port: 8080, path: /readyz }, interval: 200ms } }";
+#[test]
+fn a_container_that_is_not_ready_says_why_until_it_is() {
+    let cluster = Cluster::start(1);
+    let never = format!("{READINESS}\nenv: {{ DEMO_READY_AFTER: 1h }}");
+    cluster.apply_no_wait(&demo("web", &never));
+    let saw = "readiness probe: GET :8080/readyz answered 503";
+    cluster.eventually("it says why it is not ready", |c| is_unready(c, saw));
+    let name = instance(&cluster)["name"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
+    let story = cluster.ok(&["describe", "instance", &name]);
+    assert!(story.contains(saw), "{story}");
+    cluster.ok(&["delete", "web"]);
+
+    cluster.apply(&demo("web", READINESS));
+    cluster.eventually("it is ready", is_ready);
+    let demo = address(&cluster);
+    tell(demo, "/unready");
+    cluster.eventually("it is ready no longer", |c| is_unready(c, saw));
+    tell(demo, "/ready");
+    cluster.eventually("it is ready again", is_ready);
+    assert_eq!(instance(&cluster)["status"]["restarts"], 0);
+}
+
+#[test]
+fn a_container_is_probed_by_a_command() {
+    let cluster = Cluster::start(1);
+    let probe = |command: &str| {
+        format!(
+            "probes: {{ readiness: {{ exec: {{ command: {command} }}, interval: 1s, timeout: 10s }} }}"
+        )
+    };
+    cluster.apply_no_wait(&demo("web", &probe("[/windlass, no-such-command]")));
+    let saw = "readiness probe: `/windlass no-such-command` ended with 2";
+    cluster.eventually("the command fails", |c| is_unready(c, saw));
+    cluster.ok(&["delete", "web"]);
+    cluster.apply_no_wait(&demo("web", &probe("[/windlass, --version]")));
+    cluster.eventually("the command succeeds", is_ready);
+}
