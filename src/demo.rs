@@ -14,7 +14,7 @@ use clap::{Args, builder::FalseyValueParser};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     runtime::Builder,
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
@@ -28,6 +28,7 @@ use crate::{
     error::{Exit, Failure},
 };
 
+mod health;
 mod pages;
 
 /// How many connections are served at once; more wait in the kernel. Each costs a few kilobytes
@@ -39,9 +40,9 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// Serve HTTP for examples and tests.
 ///
 /// GET / says who answers; GET /livez (or /healthz) whether it is healthy, as POST /healthy and
-/// /unhealthy decide; GET /readyz whether it is ready, as POST /ready and /unready decide; GET /env
-/// lists the variables DEMO_*. POST /exit?code=N exits, /hang stops answering, /memory?mib=N uses
-/// memory.
+/// /unhealthy decide; GET /readyz whether it is ready, as POST /ready and /unready decide; both also
+/// as the services liveness and readiness of the gRPC health protocol. GET /env lists the variables
+/// DEMO_*. POST /exit?code=N exits, /hang stops answering, /memory?mib=N uses memory.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// The port to listen on, at all addresses
@@ -129,18 +130,30 @@ impl Demo {
             let (stream, _) = listener.accept().await?;
             let pages = Arc::clone(&pages);
             tokio::spawn(async move {
-                let answer = service_fn(|request| pages.answer(request));
-                let served = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(REQUEST_LIMIT)
-                    .serve_connection(TokioIo::new(stream), answer)
-                    .await;
-                if let Err(error) = served {
-                    say(&format!("connection: {error}"));
-                }
+                serve_connection(stream, pages).await;
                 drop(permit);
             });
         }
+    }
+}
+
+/// Serves a client, in HTTP or gRPC.
+async fn serve_connection(stream: TcpStream, pages: Arc<Pages>) {
+    let served = match time::timeout(REQUEST_LIMIT, health::is_asked(&stream)).await {
+        Ok(Ok(true)) => health::serve(stream, pages).await,
+        Ok(Ok(false)) => {
+            let answer = service_fn(|request| pages.answer(request));
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(REQUEST_LIMIT)
+                .serve_connection(TokioIo::new(stream), answer)
+                .await
+        }
+        // It came and went, as a TCP probe does, or said nothing.
+        Ok(Err(_)) | Err(_) => return,
+    };
+    if let Err(error) = served {
+        say(&format!("connection: {error}"));
     }
 }
 

@@ -67,7 +67,7 @@ fn a_container_that_is_not_ready_says_why_until_it_is() {
 }
 
 #[test]
-fn a_container_is_probed_by_a_command() {
+fn a_container_is_probed_by_a_command_and_over_grpc() {
     let cluster = Cluster::start(1);
     let probe = |command: &str| {
         format!(
@@ -80,4 +80,14 @@ fn a_container_is_probed_by_a_command() {
     cluster.ok(&["delete", "web"]);
     cluster.apply_no_wait(&demo("web", &probe("[/windlass, --version]")));
     cluster.eventually("the command succeeds", is_ready);
+    cluster.ok(&["delete", "web"]);
+    let probe = "grpc: { port: 8080, service: readiness }, interval: 200ms";
+    cluster.apply_no_wait(&demo(
+        "web",
+        &format!("probes: {{ readiness: {{ {probe} }} }}"),
+    ));
+    cluster.eventually("it says over gRPC that it serves", is_ready);
+    tell(address(&cluster), "/unready");
+    let saw = "readiness probe: grpc :8080 readiness says NOT_SERVING";
+    cluster.eventually("it says that it does not", |c| is_unready(c, saw));
 }

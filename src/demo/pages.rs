@@ -69,12 +69,14 @@ impl Pages {
         }
     }
 
-    fn is_healthy(&self) -> bool {
+    /// Whether it lives.
+    pub(super) fn is_healthy(&self) -> bool {
         let over = |from: Instant| Instant::now() >= from;
         self.healthy.load(Ordering::Relaxed) && !self.schedule.unhealthy_from.is_some_and(over)
     }
 
-    fn is_ready(&self) -> bool {
+    /// Whether it can serve.
+    pub(super) fn is_ready(&self) -> bool {
         let over = |from: Instant| Instant::now() >= from;
         self.ready.load(Ordering::Relaxed) && self.schedule.ready_from.is_none_or(over)
     }

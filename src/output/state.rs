@@ -102,7 +102,8 @@ pub(crate) fn reasons(workload: &Workload) -> Vec<&str> {
     });
     let mut reasons: Vec<&str> = rollout.into_iter().chain(job).map(first_line).collect();
     for reason in status.reasons.iter().map(|r| first_line(r)) {
-        if !reasons.contains(&reason) {
+        // The server may say the same with a word in front, like `paused: ...`.
+        if !reasons.iter().any(|told| reason.ends_with(told)) {
             reasons.push(reason);
         }
     }
@@ -183,7 +184,7 @@ mod tests {
         let mut workload = fixtures::workload("web", 1, 3);
         let paused = json!({ "state": "Paused", "reason": "exit code 1\nline of the log" });
         workload.status.rollout = Some(fixtures::rollout(paused));
-        workload.status.reasons = vec!["exit code 1".to_owned(), "no node".to_owned()];
+        workload.status.reasons = vec!["paused: exit code 1".to_owned(), "no node".to_owned()];
         assert_eq!(reasons(&workload), ["exit code 1", "no node"]);
     }
 }

@@ -65,7 +65,8 @@ pub struct Probe {
     /// How long to wait after the container's start. Default `0s`.
     #[serde(default)]
     pub delay: Span,
-    /// How often to check. Default `10s`; of a startup probe, `1s` finds a start sooner.
+    /// How often to check. Default `10s`; of a startup probe, `1s` finds a start sooner. A readiness
+    /// probe that has not passed yet is made more often at first.
     #[serde(default = "default_interval")]
     pub interval: Span,
     /// How long a check may take. Default `1s`.

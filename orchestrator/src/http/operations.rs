@@ -28,6 +28,7 @@ pub(super) fn all() -> Vec<Operation> {
     let mut operations = of_server();
     operations.extend(of_lists());
     operations.extend(of_workloads());
+    operations.extend(of_changes());
     operations.extend(of_instances_and_nodes());
     operations.extend(of_agents());
     operations
@@ -159,6 +160,22 @@ fn of_workloads() -> Vec<Operation> {
         .answers_empty(StatusCode::NO_CONTENT, "It is deleted."),
         Operation::write(
             Method::POST,
+            "/v1/apply",
+            "apply",
+            "Apply resources: all of them, or none.",
+            apply::apply,
+        )
+        .query::<apply::ApplyQuery>()
+        .body::<ApplyRequest>()
+        .answers::<ApplyResponse>(StatusCode::OK, "What became of each, or would."),
+    ]
+}
+
+/// What is asked of a workload that is there.
+fn of_changes() -> Vec<Operation> {
+    vec![
+        Operation::write(
+            Method::POST,
             "/v1/workloads/{namespace}/{workload}/scale",
             "scaleWorkload",
             "Change how many instances of a workload are wanted.",
@@ -193,16 +210,6 @@ fn of_workloads() -> Vec<Operation> {
             rollouts::revisions,
         )
         .answers::<List<Revision>>(StatusCode::OK, "The revisions."),
-        Operation::write(
-            Method::POST,
-            "/v1/apply",
-            "apply",
-            "Apply resources: all of them, or none.",
-            apply::apply,
-        )
-        .query::<apply::ApplyQuery>()
-        .body::<ApplyRequest>()
-        .answers::<ApplyResponse>(StatusCode::OK, "What became of each, or would."),
     ]
 }
 

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -180,4 +181,93 @@ fn the_next_agent_finds_ready_what_was() {
     let mut rota = next();
     rota.observe(&[subject(&container, &probed, later)], later, now);
     assert!(!is_ready(&rota));
+}
+
+/// Something that happens.
+#[derive(Debug, Clone)]
+enum Happening {
+    /// A list shows these containers, each in this life.
+    Listed(BTreeMap<u8, u8>),
+    /// Time passes, and what is due begins.
+    Passed(u16),
+    /// One of the checks that were ever begun ends, perhaps long after its container.
+    Ended {
+        which: prop::sample::Index,
+        outcome: Outcome,
+    },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let lives = prop::collection::btree_map(0..4_u8, 0..3_u8, 0..4);
+    let outcome = prop_oneof![
+        Just(Outcome::Passed),
+        Just(failed()),
+        Just(Outcome::Unknown)
+    ];
+    prop_oneof![
+        1 => lives.prop_map(Happening::Listed),
+        2 => (0..3_000_u16).prop_map(Happening::Passed),
+        4 => (any::<prop::sample::Index>(), outcome)
+            .prop_map(|(which, outcome)| Happening::Ended { which, outcome }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_each_check_is_made_once_at_a_time_and_counts_for_its_own_life(
+        happenings in prop::collection::vec(happening(), 0..120),
+    ) {
+        let all = spec(json!({ "probes": {
+            "startup": { "tcp": { "port": 80 }, "interval": "1s" },
+            "readiness": { "tcp": { "port": 80 }, "interval": "1s" },
+            "liveness": { "tcp": { "port": 80 }, "interval": "2s" },
+        }}));
+        let (mut rota, mut now) = (Rota::default(), Instant::now());
+        let (mut begun, mut open) = (Vec::<Ticket>::new(), BTreeSet::new());
+        let ids: Vec<ContainerId> = (0..4).map(|n| id(&n.to_string())).collect();
+        for happening in happenings {
+            match happening {
+                Happening::Listed(lives) => {
+                    let subjects = lives.iter().map(|(n, life)| {
+                        let started_at = START + Duration::from_secs(u64::from(*life));
+                        subject(&ids[usize::from(*n)], &all, started_at)
+                    });
+                    let subjects: Vec<_> = subjects.collect();
+                    rota.observe(&subjects, START, now);
+                    let listed: Vec<_> = subjects.iter().map(|s| s.container).collect();
+                    prop_assert_eq!(rota.healths().keys().collect::<Vec<_>>(), listed);
+                    open.retain(|ticket: &Ticket| rota.attends(ticket.life));
+                }
+                Happening::Passed(millis) => {
+                    now += Duration::from_millis(millis.into());
+                    while let Some(order) = rota.take_due(now) {
+                        prop_assert!(rota.attends(order.ticket.life));
+                        prop_assert!(open.insert(order.ticket), "it is being made");
+                        begun.push(order.ticket);
+                    }
+                    prop_assert!(rota.next_at().is_none_or(|at| at > now));
+                }
+                Happening::Ended { which, outcome } if !begun.is_empty() => {
+                    let ticket = *which.get(&begun);
+                    let before = rota.healths().clone();
+                    let counts = open.remove(&ticket);
+                    let change = rota.finish(ticket, outcome, now);
+                    prop_assert_eq!(change == Change::Health, before != *rota.healths());
+                    prop_assert!(counts || change == Change::None);
+                    let others = |healths: &Healths| {
+                        let mut healths = healths.clone();
+                        if let Some(patient) = rota.patients.get(&ticket.life) {
+                            healths.remove(&patient.container);
+                        }
+                        healths
+                    };
+                    prop_assert_eq!(others(&before), others(rota.healths()));
+                }
+                Happening::Ended { .. } => {}
+            }
+            let queued: Vec<Ticket> = rota.queue.iter().map(|(_, ticket)| *ticket).collect();
+            prop_assert!(queued.iter().all(|t| rota.attends(t.life) && !open.contains(t)));
+            prop_assert_eq!(queued.iter().collect::<BTreeSet<_>>().len(), queued.len());
+        }
+    }
 }
