@@ -11,15 +11,14 @@ use windlass_api::{
 };
 
 use super::{Health, Verdict};
+use track::{Next, Track};
+
+mod track;
 
 /// Over how long the first checks of containers that are seen at the same time are spread: all of
 /// a node after a start of the agent. A check takes about a millisecond, so that 200 containers
 /// come one after the other, and nobody waits long to be found ready.
 const SPREAD_MAX: Duration = Duration::from_millis(200);
-
-/// The first interval of a readiness probe that has not passed yet, doubling up to its own: most
-/// programs listen within a second, and a rollout waits for each of them.
-const EAGER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long a reason stands until another one of the same failure takes its place: what a command
 /// prints may differ each time, and every change goes through the server's store.
@@ -107,37 +106,6 @@ struct Told {
     at: Instant,
 }
 
-/// One probe of a container.
-#[derive(Debug)]
-struct Track {
-    interval: Duration,
-    success_threshold: u32,
-    failure_threshold: u32,
-    /// The end of its delay.
-    ripe: Instant,
-    streak: Streak,
-    next: Next,
-}
-
-/// What was seen last, and how often in a row.
-#[derive(Debug)]
-enum Streak {
-    Unseen,
-    Passes(u32),
-    Failures { count: u32, saw: String },
-}
-
-/// The next check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// It is due then.
-    At(Instant),
-    /// It began then, and is being made.
-    Begun(Instant),
-    /// None is to be made.
-    Never,
-}
-
 impl Life {
     /// A life that is `age` old. `seed` decides when within [`SPREAD_MAX`] its first checks are.
     /// `before` says how it was when an earlier agent looked after it, if it had started then.
@@ -201,7 +169,7 @@ impl Life {
         let Next::Begun(begun) = track.next else {
             return;
         };
-        track.streak.add(outcome);
+        track.add(outcome);
         let pace = match (role, self.serving) {
             (Role::Readiness, Serving::NotYet) => track.eager_pace(),
             (Role::Startup | Role::Readiness | Role::Liveness, _) => track.interval,
@@ -293,78 +261,6 @@ impl Life {
         if self.told.as_ref().is_none_or(|told| !stands(told)) {
             self.told = Some(Told { reason, at: now });
         }
-    }
-}
-
-impl Track {
-    fn new(probe: &Probe, age: Duration, now: Instant) -> Self {
-        Self {
-            interval: probe.interval.as_std(),
-            success_threshold: probe.success_threshold,
-            failure_threshold: probe.failure_threshold,
-            ripe: now + probe.delay.as_std().saturating_sub(age),
-            streak: Streak::Unseen,
-            next: Next::Never,
-        }
-    }
-
-    /// Whether it passed often enough in a row.
-    fn passed(&self) -> bool {
-        matches!(self.streak, Streak::Passes(count) if count >= self.success_threshold)
-    }
-
-    /// What it saw, if it failed too often in a row.
-    fn exhausted(&self) -> Option<String> {
-        match &self.streak {
-            Streak::Failures { count, saw } if *count >= self.failure_threshold => {
-                Some(match count {
-                    1 => saw.clone(),
-                    _ => format!("{saw} ({count} times in a row)"),
-                })
-            }
-            Streak::Unseen | Streak::Passes(_) | Streak::Failures { .. } => None,
-        }
-    }
-
-    /// What it saw, for one that has not passed often enough.
-    fn saw(&self) -> Option<String> {
-        match &self.streak {
-            Streak::Unseen => None,
-            Streak::Passes(count) => Some(format!(
-                "passed {count} of {} times in a row",
-                self.success_threshold
-            )),
-            Streak::Failures { saw, .. } => Some(saw.clone()),
-        }
-    }
-
-    /// The interval of a probe that is waited for.
-    fn eager_pace(&self) -> Duration {
-        match &self.streak {
-            Streak::Unseen | Streak::Passes(_) => self.interval,
-            Streak::Failures { count, .. } => {
-                let factor = 1_u32.checked_shl(count - 1).unwrap_or(u32::MAX);
-                EAGER_INTERVAL.saturating_mul(factor).min(self.interval)
-            }
-        }
-    }
-}
-
-impl Streak {
-    fn add(&mut self, outcome: Outcome) {
-        let next = match (&*self, outcome) {
-            (_, Outcome::Unknown) => return,
-            (Self::Passes(count), Outcome::Passed) => Self::Passes(count.saturating_add(1)),
-            (Self::Unseen | Self::Failures { .. }, Outcome::Passed) => Self::Passes(1),
-            (Self::Failures { count, .. }, Outcome::Failed(saw)) => Self::Failures {
-                count: count.saturating_add(1),
-                saw,
-            },
-            (Self::Unseen | Self::Passes(_), Outcome::Failed(saw)) => {
-                Self::Failures { count: 1, saw }
-            }
-        };
-        *self = next;
     }
 }
 
