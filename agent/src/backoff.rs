@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use windlass_api::ids::InstanceId;
+use crate::history::Member;
 
-/// The wait after the second failure in a row of an instance; after the first one there is none.
+/// The wait after the second failure in a row of a container; after the first one there is none.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 
-/// The longest wait of an instance: what fails every five minutes costs a node next to nothing,
+/// The longest wait of a container: what fails every five minutes costs a node next to nothing,
 /// and what was mended is noticed within the time it takes to look.
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(300);
 
@@ -17,15 +17,16 @@ pub(crate) const RECONNECT_MAX: Duration = Duration::from_secs(5);
 
 const RECONNECT_MIN: Duration = Duration::from_millis(100);
 
-/// How long to wait before an instance is tried again that failed `failures` times in a row: not at
-/// all, then 1 s doubling to 5 min, of which up to a fifth is taken off, so that instances that
-/// failed together do not come back together. The same instance and number give the same wait.
-pub(crate) fn retry_delay(instance: &InstanceId, failures: u32) -> Duration {
+/// How long to wait before a container is tried again that failed `failures` times in a row: not at
+/// all, then 1 s doubling to 5 min, of which up to a fifth is taken off, so that those that failed
+/// together do not come back together. The same container and number give the same wait.
+pub(crate) fn retry_delay(member: &Member, failures: u32) -> Duration {
     let Some(doublings) = failures.checked_sub(2) else {
         return Duration::ZERO;
     };
     let full = doubled(RETRY_MIN, doublings, RETRY_MAX);
-    let seed = crc32c::crc32c_append(failures, instance.as_str().as_bytes());
+    let seed = crc32c::crc32c_append(failures, member.instance.as_str().as_bytes());
+    let seed = crc32c::crc32c_append(seed, member.part.to_string().as_bytes());
     full - full / 5 * (seed % 1000) / 1000
 }
 
@@ -46,8 +47,8 @@ fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    fn id(text: &str) -> InstanceId {
-        text.parse().unwrap()
+    fn id(text: &str) -> Member {
+        crate::testing::main_of(text)
     }
 
     #[test]

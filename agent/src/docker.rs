@@ -4,22 +4,26 @@
 //! error says what was tried; see [`crate::runtime`] for what the calls promise.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    ListImagesOptions, RemoveContainerOptionsBuilder, StartContainerOptions,
-    StopContainerOptionsBuilder,
+use bollard::{
+    models::ContainerCreateBody,
+    query_parameters::{
+        CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+        ListImagesOptions, RemoveContainerOptionsBuilder, StartContainerOptions,
+        StopContainerOptionsBuilder,
+    },
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use windlass_api::{
     clock,
     duration::Span,
-    ids::Namespace,
+    ids::{InstanceId, Namespace, VolumeName},
     image::ImageRef,
     quantity::{CpuMillis, MemoryBytes},
     resource::Capacity,
@@ -27,16 +31,20 @@ use windlass_api::{
 };
 
 use crate::runtime::{
-    BoxStream, Container, ContainerId, EngineInfo, Error, ErrorKind, ExecOutcome, Owner, Result,
-    Runtime,
+    BoxStream, Container, ContainerId, EngineInfo, Error, ErrorKind, ExecOutcome, Owner, Part,
+    Result, Runtime, shares_network,
 };
 use containers::{Inspected, Listed};
+use digests::Digests;
 use engine::{CHANGE_WITHIN, Engine, READ_WITHIN};
 use inspections::{Inspections, Lookup};
 use networks::Networks;
+use pause::Pause;
+use payload::Network;
 
 mod containers;
 mod credentials;
+mod digests;
 mod engine;
 mod error;
 mod events;
@@ -46,8 +54,10 @@ mod logs;
 mod names;
 mod networks;
 mod pack;
+mod pause;
 mod payload;
 mod pull;
+mod volumes;
 
 pub use pack::PackOutcome;
 
@@ -62,7 +72,9 @@ const READS_AT_ONCE: usize = 8;
 pub struct Docker {
     engine: Arc<Engine>,
     inspections: Arc<Mutex<Inspections>>,
+    digests: Arc<Digests>,
     networks: Arc<Networks>,
+    pause: Arc<Pause>,
 }
 
 impl Docker {
@@ -75,8 +87,21 @@ impl Docker {
         Ok(Self {
             engine: Arc::new(Engine::new(address)?),
             inspections: Arc::default(),
+            digests: Arc::default(),
             networks: Arc::default(),
+            pause: Arc::default(),
         })
+    }
+
+    /// The same engine, with pause containers that run `executable` with these arguments in place
+    /// of this program's `pause`. It may need no more shared objects than this process has.
+    #[must_use]
+    pub fn pausing_with(self, executable: &Path, command: &[&str]) -> Self {
+        let command = command.iter().map(|&word| word.to_owned()).collect();
+        Self {
+            pause: Arc::new(Pause::new(executable.to_owned(), command)),
+            ..self
+        }
     }
 
     /// An engine that answers.
@@ -117,12 +142,7 @@ impl Docker {
     }
 
     /// The container of that name, if it is that of this instance.
-    async fn adopt(
-        &self,
-        name: &str,
-        owner: &Owner,
-        instance: &AssignedInstance,
-    ) -> Result<ContainerId> {
+    async fn adopt(&self, name: &str, wanted: &HashMap<String, String>) -> Result<ContainerId> {
         let client = self.engine.client().await?;
         let inspect = client.inspect_container(name, None::<InspectContainerOptions>);
         let found = self
@@ -130,12 +150,12 @@ impl Docker {
             .call("read a container", READ_WITHIN, inspect)
             .await?;
         let labels = found.config.and_then(|c| c.labels).unwrap_or_default();
-        let wanted = names::labels(owner, instance);
         let ours = [
             names::CLUSTER,
             names::NODE,
             names::NAMESPACE,
             names::INSTANCE,
+            names::CONTAINER,
         ];
         match found.id {
             Some(id) if ours.iter().all(|key| labels.get(*key) == wanted.get(*key)) => {
@@ -148,6 +168,48 @@ impl Docker {
                      rename or remove it"
                 ),
             }),
+        }
+    }
+
+    /// Creates a container, or takes over the one of that name that has its labels.
+    async fn create_named(&self, name: &str, body: ContainerCreateBody) -> Result<ContainerId> {
+        let labels = body.labels.clone().unwrap_or_default();
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let client = self.engine.client().await?;
+        // Boxed, since it holds the whole payload.
+        let create = Box::pin(client.create_container(Some(options), body));
+        match self
+            .engine
+            .call("create the container", CHANGE_WITHIN, create)
+            .await
+        {
+            Ok(created) => Ok(ContainerId(created.id)),
+            Err(error) if error.kind == ErrorKind::NameTaken => self.adopt(name, &labels).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates the pause container of an instance, and its image if somebody removed that.
+    async fn create_pause(
+        &self,
+        owner: &Owner,
+        instance: &AssignedInstance,
+    ) -> Result<ContainerId> {
+        let namespace = &instance.workload.namespace;
+        let bridge = self.networks.ensure(&self.engine, owner, namespace).await?;
+        let name = names::container(owner, instance, &Part::Pause);
+        let create = async || {
+            let image = self.pause.image(self).await?;
+            let program = (image, self.pause.command());
+            let body = payload::pause(owner, instance, program, &bridge);
+            self.create_named(&name, body).await
+        };
+        match create().await {
+            Err(error) if error.kind == ErrorKind::ImageMissing => {
+                self.pause.forget().await;
+                create().await
+            }
+            result => result,
         }
     }
 
@@ -236,11 +298,16 @@ impl Runtime for Docker {
             }
         }
         self.warn_of(&not_ours);
+        self.digests.learn(&self.engine, &listed).await;
         let lookups = self.inspections().look_up(&listed);
         stream::iter(listed.into_iter().zip(lookups))
             .map(|(listed, lookup)| async move {
                 let inspected = self.inspect(&listed.id, lookup).await?;
-                Ok(inspected.map(|inspected| listed.with_state(inspected)))
+                let digest = self.digests.of(&listed.image_id, &listed.image);
+                Ok(inspected.map(|inspected| Container {
+                    image_digest: digest,
+                    ..listed.with_state(inspected)
+                }))
             })
             .buffered(READS_AT_ONCE)
             .try_filter_map(|container| async { Ok(container) })
@@ -259,12 +326,12 @@ impl Runtime for Docker {
         Ok(tags.filter(|tag| tag != "<none>:<none>").collect())
     }
 
-    async fn has_image(&self, image: &ImageRef) -> Result<bool> {
+    async fn image_id(&self, image: &ImageRef) -> Result<Option<String>> {
         let inspect = self.engine.client().await?.inspect_image(image.as_str());
         let doing = format!("look for image {image}");
         match self.engine.call(&doing, READ_WITHIN, inspect).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind == ErrorKind::ImageMissing => Ok(false),
+            Ok(found) => Ok(found.id),
+            Err(error) if error.kind == ErrorKind::ImageMissing => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -273,26 +340,38 @@ impl Runtime for Docker {
         pull::pull(&self.engine, image).await
     }
 
-    async fn create(&self, owner: &Owner, instance: &AssignedInstance) -> Result<ContainerId> {
-        let namespace = &instance.workload.namespace;
-        let network = self.networks.ensure(&self.engine, owner, namespace).await?;
-        let name = names::container(owner, namespace, &instance.id);
-        let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        let body = payload::payload(owner, instance, &network);
-        let client = self.engine.client().await?;
-        // Boxed, since it holds the whole payload.
-        let create = Box::pin(client.create_container(Some(options), body));
-        match self
-            .engine
-            .call("create the container", CHANGE_WITHIN, create)
-            .await
-        {
-            Ok(created) => Ok(ContainerId(created.id)),
-            Err(error) if error.kind == ErrorKind::NameTaken => {
-                self.adopt(&name, owner, instance).await
-            }
-            Err(error) => Err(error),
-        }
+    async fn create(
+        &self,
+        owner: &Owner,
+        instance: &AssignedInstance,
+        part: &Part,
+        image: Option<&ImageRef>,
+    ) -> Result<ContainerId> {
+        let name = match part {
+            Part::Pause => return self.create_pause(owner, instance).await,
+            Part::Named(name) => name,
+        };
+        let container = instance.template.container(name).ok_or_else(|| Error {
+            kind: ErrorKind::Invalid,
+            message: format!("{} has no container `{name}`", instance.id),
+        })?;
+        volumes::ensure(&self.engine, owner, instance, container).await?;
+        let id = if shares_network(&instance.template) {
+            let pause = names::container(owner, instance, &Part::Pause);
+            let network = Network::Shared(&pause);
+            let body = payload::payload(owner, instance, container, image, network);
+            self.create_named(&names::container(owner, instance, part), body)
+                .await?
+        } else {
+            let namespace = &instance.workload.namespace;
+            let bridge = self.networks.ensure(&self.engine, owner, namespace).await?;
+            let network = Network::Own(&bridge);
+            let body = payload::payload(owner, instance, container, image, network);
+            self.create_named(&names::container(owner, instance, part), body)
+                .await?
+        };
+        volumes::open_to_all(&self.engine, &id, &container.mounts).await?;
+        Ok(id)
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
@@ -331,6 +410,20 @@ impl Runtime for Docker {
                 .call("remove the container", CHANGE_WITHIN, remove)
                 .await,
         )
+    }
+
+    async fn remove_volumes(
+        &self,
+        owner: &Owner,
+        namespace: &Namespace,
+        instance: &InstanceId,
+        volumes: &[VolumeName],
+    ) -> Result<()> {
+        volumes::remove(&self.engine, owner, (namespace, instance), volumes).await
+    }
+
+    async fn prune_volumes(&self, owner: &Owner, keep: &BTreeSet<InstanceId>) -> Result<()> {
+        volumes::prune(&self.engine, owner, keep).await
     }
 
     async fn prune_networks(&self, owner: &Owner, keep: &BTreeSet<Namespace>) -> Result<()> {

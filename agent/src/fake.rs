@@ -19,7 +19,7 @@ use tokio::{
 };
 use windlass_api::{
     duration::Span,
-    ids::{InstanceId, Namespace},
+    ids::{InstanceId, Namespace, VolumeName},
     image::ImageRef,
     quantity::{CpuMillis, MemoryBytes},
     resource::Capacity,
@@ -29,7 +29,7 @@ use windlass_api::{
 
 use crate::runtime::{
     BoxStream, Container, ContainerId, ContainerState, EngineInfo, Error, ErrorKind, ExecOutcome,
-    ExecOutput, Healthcheck, Owner, Result, Runtime,
+    ExecOutput, Healthcheck, Owner, Part, Result, Runtime,
 };
 
 /// When every fake engine was switched on.
@@ -48,12 +48,14 @@ pub enum Call {
     Info,
     List,
     Images,
-    HasImage,
+    ImageId,
     Pull,
     Create,
     Start,
     Stop,
     Remove,
+    RemoveVolumes,
+    PruneVolumes,
     PruneNetworks,
     Logs,
     Exec,
@@ -72,9 +74,11 @@ pub struct Fake {
 #[derive(Debug, Default)]
 struct State {
     containers: BTreeMap<ContainerId, (Owner, Container)>,
-    images: BTreeSet<String>,
+    /// The images' ids by their names.
+    images: BTreeMap<String, String>,
     remote_images: BTreeSet<String>,
     namespaces: BTreeSet<Namespace>,
+    volumes: BTreeSet<(InstanceId, VolumeName)>,
     logs: BTreeMap<InstanceId, Vec<Bytes>>,
     execs: BTreeMap<Vec<String>, Exec>,
     executed: Vec<(ContainerId, Vec<String>)>,
@@ -121,7 +125,8 @@ impl Fake {
 
     /// Puts an image on the node.
     pub fn add_image(&self, name: &str) {
-        self.state().images.insert(name.to_owned());
+        let mut state = self.state();
+        state.images.insert(name.to_owned(), id_of(name));
     }
 
     /// Puts an image into its registry.
@@ -177,15 +182,33 @@ impl Fake {
 
     /// Ends the containers of an instance.
     pub fn exit(&self, instance: &InstanceId, code: i64) {
-        for id in self.ids_of(instance) {
+        self.exit_all(&self.ids_of(instance), code);
+    }
+
+    /// Ends one of the containers of an instance.
+    pub fn exit_part(&self, instance: &InstanceId, part: &Part, code: i64) {
+        let mut ids = self.ids_of(instance);
+        let state = self.state();
+        ids.retain(|id| {
+            state
+                .containers
+                .get(id)
+                .is_some_and(|(_, c)| c.part == *part)
+        });
+        drop(state);
+        self.exit_all(&ids, code);
+    }
+
+    fn exit_all(&self, ids: &[ContainerId], code: i64) {
+        for id in ids {
             let now = self.now();
             let mut state = self.state();
             let serial = state.next_serial();
-            if let Some((_, container)) = state.containers.get_mut(&id) {
+            if let Some((_, container)) = state.containers.get_mut(id) {
                 end(container, code, now, serial);
             }
             drop(state);
-            self.tell(&id);
+            self.tell(id);
         }
     }
 
@@ -209,11 +232,17 @@ impl Fake {
         }
     }
 
-    /// Adds a container that runs, as if an agent had started it.
+    /// Adds the main container of an instance, which runs, as if an agent had started it.
     pub fn run(&self, owner: &Owner, assigned: &AssignedInstance) -> ContainerId {
+        let main = assigned.template.main().expect("it has a container");
+        self.run_part(owner, assigned, &Part::Named(main.name.clone()))
+    }
+
+    /// Adds a container of an instance, which runs, as if an agent had started it.
+    pub fn run_part(&self, owner: &Owner, assigned: &AssignedInstance, part: &Part) -> ContainerId {
         let started_at = self.now();
         let mut state = self.state();
-        let id = state.add(owner, assigned);
+        let id = state.add(owner, assigned, part);
         if let Some((_, container)) = state.containers.get_mut(&id) {
             container.state = ContainerState::Running { started_at };
         }
@@ -250,6 +279,12 @@ impl Fake {
     pub fn containers(&self) -> Vec<Container> {
         let state = self.state();
         state.containers.values().map(|(_, c)| c.clone()).collect()
+    }
+
+    /// The volumes of instances.
+    #[must_use]
+    pub fn volumes(&self) -> BTreeSet<(InstanceId, VolumeName)> {
+        self.state().volumes.clone()
     }
 
     /// The namespaces that have a network.
@@ -319,6 +354,14 @@ impl Fake {
             return Err(error(ErrorKind::NoSuchContainer, "no such container"));
         };
         if !matches!(container.state, ContainerState::Running { .. }) {
+            let (instance, part) = (container.instance.clone(), container.part.clone());
+            if !state.has_network(&instance, &part) {
+                let message = "cannot join the network of a container that does not run";
+                return Err(error(ErrorKind::Other, message));
+            }
+            let Some((_, container)) = state.containers.get_mut(id) else {
+                return Ok(());
+            };
             container.state = ContainerState::Running { started_at: now };
             let instance = container.instance.clone();
             if let Some(code) = state.crashing.get(&instance).copied()
@@ -337,31 +380,56 @@ impl State {
         self.serial
     }
 
-    fn add(&mut self, owner: &Owner, assigned: &AssignedInstance) -> ContainerId {
+    /// Whether a container has a network: its own, or that of a pause container that runs.
+    fn has_network(&self, instance: &InstanceId, part: &Part) -> bool {
+        let mut pauses = self
+            .containers
+            .values()
+            .map(|(_, c)| c)
+            .filter(|c| c.instance == *instance && c.part == Part::Pause)
+            .peekable();
+        *part == Part::Pause
+            || pauses.peek().is_none()
+            || pauses.any(|c| matches!(c.state, ContainerState::Running { .. }))
+    }
+
+    fn add(&mut self, owner: &Owner, assigned: &AssignedInstance, part: &Part) -> ContainerId {
         let id = ContainerId(format!("c{:04}", self.next_serial()));
+        let template = &assigned.template;
+        let spec = match part {
+            Part::Named(name) => template.container(name),
+            Part::Pause => None,
+        };
+        let image = spec.map_or("pause".to_owned(), |spec| spec.image.with_tag());
         let container = Container {
             id: id.clone(),
             instance: assigned.id.clone(),
+            part: part.clone(),
             namespace: assigned.workload.namespace.clone(),
             revision: assigned.revision,
-            image_id: format!(
-                "sha256:{}",
-                assigned
-                    .template
-                    .main()
-                    .expect("a template has a container")
-                    .image
-            ),
+            image_id: id_of(&image),
+            image_digest: None,
             address: None,
             healthcheck: None,
-            stop_grace: assigned.template.stop_grace_period,
+            stop_grace: template.stop_grace_period,
+            stop_rank: part.stop_rank(template),
+            pre_stop: spec.and_then(|spec| spec.pre_stop.clone()),
+            volumes: template.volumes.iter().map(|v| v.name.clone()).collect(),
             state: ContainerState::Created,
         };
+        let mounts = spec.into_iter().flat_map(|spec| &spec.mounts);
+        let mounted = mounts.map(|mount| (assigned.id.clone(), mount.volume.clone()));
+        self.volumes.extend(mounted);
         self.namespaces.insert(container.namespace.clone());
         self.containers
             .insert(id.clone(), (owner.clone(), container));
         id
     }
+}
+
+/// The id that this engine gives to the image of a name.
+fn id_of(image: &str) -> String {
+    format!("sha256:{:08x}", crc32c::crc32c(image.as_bytes()))
 }
 
 /// Ends a container that runs. Two ends at one time differ by a nanosecond, as on a real clock.
@@ -407,12 +475,12 @@ impl Runtime for Fake {
 
     async fn images(&self) -> Result<BTreeSet<String>> {
         self.enter(Call::Images).await?;
-        Ok(self.state().images.clone())
+        Ok(self.state().images.keys().cloned().collect())
     }
 
-    async fn has_image(&self, image: &ImageRef) -> Result<bool> {
-        self.enter(Call::HasImage).await?;
-        Ok(self.state().images.contains(&image.with_tag()))
+    async fn image_id(&self, image: &ImageRef) -> Result<Option<String>> {
+        self.enter(Call::ImageId).await?;
+        Ok(self.state().images.get(&image.with_tag()).cloned())
     }
 
     async fn pull(&self, image: &ImageRef) -> Result<()> {
@@ -422,27 +490,34 @@ impl Runtime for Fake {
             let message = format!("{image} is not in its registry");
             return Err(error(ErrorKind::ImageMissing, &message));
         }
-        state.images.insert(image.with_tag());
+        let name = image.with_tag();
+        state.images.insert(name.clone(), id_of(&name));
         Ok(())
     }
 
-    async fn create(&self, owner: &Owner, instance: &AssignedInstance) -> Result<ContainerId> {
+    async fn create(
+        &self,
+        owner: &Owner,
+        instance: &AssignedInstance,
+        part: &Part,
+        image: Option<&ImageRef>,
+    ) -> Result<ContainerId> {
         self.enter(Call::Create).await?;
         let mut state = self.state();
-        let image = instance
-            .template
-            .main()
-            .expect("a template has a container")
-            .image
-            .with_tag();
-        if !state.images.contains(&image) {
-            let message = format!("the node does not have {image}");
-            return Err(error(ErrorKind::ImageMissing, &message));
+        if let Part::Named(name) = part {
+            let spec = instance.template.container(name).map(|spec| &spec.image);
+            let image = image.or(spec).map(ImageRef::with_tag).unwrap_or_default();
+            if !state.images.contains_key(&image) {
+                let message = format!("the node does not have {image}");
+                return Err(error(ErrorKind::ImageMissing, &message));
+            }
         }
-        let same = |(o, c): &&(Owner, Container)| o == owner && c.instance == instance.id;
+        let same = |(o, c): &&(Owner, Container)| {
+            o == owner && c.instance == instance.id && c.part == *part
+        };
         let existing = state.containers.values().find(same);
         let id = existing.map(|(_, c)| c.id.clone());
-        Ok(id.unwrap_or_else(|| state.add(owner, instance)))
+        Ok(id.unwrap_or_else(|| state.add(owner, instance, part)))
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
@@ -480,6 +555,25 @@ impl Runtime for Fake {
         if let Some((owner, _)) = removed {
             self.tell_owner(owner, id);
         }
+        Ok(())
+    }
+
+    async fn remove_volumes(
+        &self,
+        _: &Owner,
+        _: &Namespace,
+        instance: &InstanceId,
+        volumes: &[VolumeName],
+    ) -> Result<()> {
+        self.enter(Call::RemoveVolumes).await?;
+        let gone = |(of, name): &(InstanceId, VolumeName)| of == instance && volumes.contains(name);
+        self.state().volumes.retain(|volume| !gone(volume));
+        Ok(())
+    }
+
+    async fn prune_volumes(&self, _: &Owner, keep: &BTreeSet<InstanceId>) -> Result<()> {
+        self.enter(Call::PruneVolumes).await?;
+        self.state().volumes.retain(|(of, _)| keep.contains(of));
         Ok(())
     }
 

@@ -8,23 +8,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use windlass_api::{
     duration::Span,
-    ids::{InstanceId, RevisionNumber},
+    ids::{InstanceId, Namespace, RevisionNumber, VolumeName},
     image::ImageRef,
     resource::Goal,
-    spec::PullPolicy,
+    spec::{PreStop, PullPolicy},
     status::InstanceStatus,
-    wire::{AssignedInstance, Assignment},
+    wire::{AssignedInstance, Assignment, ResolvedImage},
 };
 
 use crate::{
-    history::{Histories, History},
+    history::{Halt, Histories, InstanceHistory, Member},
     probe::Healths,
     runtime::{Container, ContainerId, ContainerState},
 };
 
-use instance::{Decision, Instance, Next, Wanted};
+use instance::Instance;
+
+pub(crate) use observe::observe;
 
 mod instance;
+mod observe;
+mod seat;
+mod status;
 
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -35,83 +40,106 @@ pub(crate) struct Input<'a> {
     pub(crate) containers: &'a [Container],
     /// What is remembered of instances.
     pub(crate) histories: &'a Histories,
+    /// What was found out about the images of containers that do not exist.
+    pub(crate) images: &'a BTreeMap<Member, ImageState>,
     /// How the running containers are that are probed.
     pub(crate) health: &'a Healths,
-    /// What was found out about the images of instances that have no container.
-    pub(crate) images: &'a BTreeMap<InstanceId, ImageState>,
     /// What is being done, or was done since the containers were listed.
-    pub(crate) busy: &'a BTreeMap<InstanceId, Activity>,
+    pub(crate) busy: &'a BTreeMap<Member, Activity>,
     /// The time.
     pub(crate) now: Timestamp,
 }
 
-/// What was found out about an image. Nothing, for an instance without an entry.
+/// What was found out about an image. Nothing, for a container without an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ImageState {
-    /// It was made ready for the next container of the instance.
+    /// It was made ready for the next container.
     Ready,
     /// A container could not be created for want of it.
     Missing,
 }
 
-/// What is being done for an instance.
+/// What is being done for a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
     /// Its image is being made ready.
     Fetching,
-    /// Its container is being created or started.
+    /// It is being created or started.
     Starting,
-    /// A container of it is being stopped or removed.
+    /// It is being stopped or removed.
     Removing,
 }
 
-/// One thing to do. It holds all that is needed to do it.
+/// One thing to do for a container. It holds all that is needed to do it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Make an image ready.
+pub(crate) struct Step {
+    /// The container that it is for.
+    pub(crate) member: Member,
+    /// What to do.
+    pub(crate) action: Action,
+}
+
+/// What to do for a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Make its image ready.
     Fetch {
-        instance: InstanceId,
         image: ImageRef,
+        pin: Option<ResolvedImage>,
         policy: PullPolicy,
     },
-    /// Create a container and start it.
+    /// Create it and start it.
     Launch(AssignedInstance),
-    /// Start a container that exists.
-    Start {
-        instance: InstanceId,
+    /// Start it: it exists.
+    Start { container: ContainerId },
+    /// Stop it, and keep it.
+    Halt {
         container: ContainerId,
+        manner: StopManner,
+        /// The run that ends with it.
+        run: Timestamp,
+        why: Halt,
     },
-    /// Stop a container, and remove it.
+    /// Stop it, and remove it.
     Stop {
-        instance: InstanceId,
         container: ContainerId,
-        grace: Span,
+        manner: StopManner,
+        leaves: Option<Leaves>,
     },
-    /// Remove a container that does not run.
+    /// Remove it: it does not run.
     Remove {
-        instance: InstanceId,
         container: ContainerId,
+        leaves: Option<Leaves>,
     },
 }
 
-impl Step {
-    /// The instance that it is for.
-    pub(crate) fn instance(&self) -> &InstanceId {
-        match self {
-            Self::Launch(assigned) => &assigned.id,
-            Self::Fetch { instance, .. }
-            | Self::Start { instance, .. }
-            | Self::Stop { instance, .. }
-            | Self::Remove { instance, .. } => instance,
-        }
-    }
+/// How a container is stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StopManner {
+    /// How long it may take.
+    pub(crate) grace: Span,
+    /// What is done first, within that time.
+    pub(crate) pre_stop: Option<PreStop>,
+    /// Where it is reached for that.
+    pub(crate) address: Option<std::net::IpAddr>,
+}
 
+/// What is left of an instance when its last container is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leaves {
+    /// Its namespace.
+    pub(crate) namespace: Namespace,
+    /// Its volumes, at least one.
+    pub(crate) volumes: Vec<VolumeName>,
+}
+
+impl Step {
     /// What is being done while it is carried out.
     pub(crate) fn activity(&self) -> Activity {
-        match self {
-            Self::Fetch { .. } => Activity::Fetching,
-            Self::Launch(_) | Self::Start { .. } => Activity::Starting,
-            Self::Stop { .. } | Self::Remove { .. } => Activity::Removing,
+        match self.action {
+            Action::Fetch { .. } => Activity::Fetching,
+            Action::Launch(_) | Action::Start { .. } => Activity::Starting,
+            Action::Halt { .. } | Action::Stop { .. } | Action::Remove { .. } => Activity::Removing,
         }
     }
 }
@@ -119,7 +147,7 @@ impl Step {
 /// What to do, and what to tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// What to do now: at most one step for an instance, in the order of their ids.
+    /// What to do now: at most one step for a container, in the order of their instances.
     pub(crate) steps: Vec<Step>,
     /// When to plan again at the latest, though nothing may happen until then.
     pub(crate) wake_at: Option<Timestamp>,
@@ -130,37 +158,26 @@ pub(crate) struct Plan {
 /// Makes a plan.
 pub(crate) fn plan(input: &Input<'_>) -> Plan {
     let containers = by_instance(input.containers, input.assignment);
-    let no_history = History::default();
+    let no_history = InstanceHistory::default();
     let ids: BTreeSet<&InstanceId> = containers
         .keys()
         .copied()
         .chain(wanted(input.assignment).map(|a| &a.id))
-        .chain(input.busy.keys())
+        .chain(input.busy.keys().map(|member| &member.instance))
         .collect();
     let mut plan = Plan::default();
     for id in ids {
         let instance = Instance {
             id,
-            wanted: Wanted::new(input.assignment, id),
+            input,
             containers: containers.get(id).map_or(&[], Vec::as_slice),
             history: input.histories.get(id).unwrap_or(&no_history),
-            health: input.health,
-            image: input.images.get(id).copied(),
-            now: input.now,
         };
-        let Decision { next, mut phase } = instance.decide();
-        match (input.busy.get(id), next) {
-            (Some(activity), _) => phase = instance.phase_while(*activity, phase),
-            (None, Next::Rest) => {}
-            (None, Next::Wait(at)) => {
-                plan.wake_at = Some(plan.wake_at.map_or(at, |earliest| earliest.min(at)));
-            }
-            (None, Next::Do(step)) => {
-                phase = instance.phase_while(step.activity(), phase);
-                plan.steps.push(step);
-            }
-        }
-        plan.statuses.insert(id.clone(), instance.status(phase));
+        let decision = instance.decide();
+        let wake_ats = decision.wake_at.into_iter().chain(plan.wake_at);
+        plan.wake_at = wake_ats.min();
+        plan.steps.extend(decision.steps);
+        plan.statuses.insert(id.clone(), decision.status);
     }
     plan
 }

@@ -3,7 +3,7 @@
 //! Events, outcomes and new assignments only wake it. What it acts on is the latest assignment and
 //! a list of all containers; a list every [`RELIST_INTERVAL`] finds what no event told of.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
@@ -13,23 +13,24 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use windlass_api::{
-    ids::{AgentId, ClusterId, Namespace},
-    wire::RuntimeHealth,
+    ids::{AgentId, ClusterId, InstanceId},
+    status::InstanceStatus,
+    wire::{AssignedInstance, Assignment, RuntimeHealth},
 };
 
 use crate::{
     Offer,
     board::{Board, Machine, Snapshot, publish},
     ledger::Held,
-    plan::{Plan, Step},
+    plan::{Action, Plan},
     probe::Prober,
     runtime::{Container, Error, Owner, Result, Runtime},
     slot::{Slot, at},
-    worker::{Outcome, Worker},
+    worker::{Ended, Outcome, Worker},
 };
 
 use chores::{Chore, Chores, Done};
-use state::{State, Then};
+use state::{Advance, InUse, State, Then};
 
 mod chores;
 mod events;
@@ -85,7 +86,7 @@ pub(crate) struct Reconciler<R> {
     act_at: Option<Instant>,
     chores: Chores,
     chore: Slot<Done>,
-    /// Whether networks are being removed: then none may be needed anew.
+    /// Whether networks or volumes are being removed: then none may be needed anew.
     pruning: bool,
 }
 
@@ -200,7 +201,7 @@ impl<R: Runtime> Reconciler<R> {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Ok(()) = self.held.changed() => self.reassign(),
-                outcome = self.worker.next() => self.finish(outcome?),
+                ended = self.worker.next() => self.ended(ended?),
                 changed = self.prober.changed() => {
                     changed?;
                     self.act();
@@ -273,8 +274,11 @@ impl<R: Runtime> Reconciler<R> {
         if let Some(new) = &held {
             let old = self.current.as_ref().map(|h| &h.assignment);
             self.state.reassigned(old, &new.assignment);
-            for id in self.state.abandon_fetches(&new.assignment) {
-                self.worker.cut_off_fetch(&id);
+            for member in self.state.abandon_fetches(&new.assignment) {
+                self.worker.cut_off_fetch(&member);
+            }
+            if old.is_some_and(|old| drops_volumes(old, &new.assignment)) {
+                self.chores.volumes_left(Instant::now());
             }
         }
         self.current = held;
@@ -291,8 +295,19 @@ impl<R: Runtime> Reconciler<R> {
         self.prober.observe(&subjects, (self.clock)());
     }
 
+    fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Step(outcome) => self.finish(outcome),
+            Ended::Lines(lines) => {
+                self.state.lines_read(lines);
+                // What was withheld until now.
+                self.act();
+            }
+        }
+    }
+
     fn finish(&mut self, outcome: Outcome) {
-        if matches!(outcome.step, Step::Fetch { .. }) {
+        if matches!(outcome.step.action, Action::Fetch { .. }) {
             self.chores.images_changed(Instant::now());
         }
         match self.state.finished(outcome, (self.clock)()) {
@@ -310,15 +325,23 @@ impl<R: Runtime> Reconciler<R> {
         }
         let now = (self.clock)();
         let assignment = self.current.as_ref().map(|h| &h.assignment);
+        let Advance { plan, failed } = self.state.advance(assignment, self.prober.healths(), now);
         let Plan {
             steps,
             wake_at,
-            statuses,
-        } = self.state.advance(assignment, self.prober.healths(), now);
+            mut statuses,
+        } = plan;
+        for (member, container) in failed {
+            self.worker.read_last_lines(member, container);
+        }
         for step in steps {
-            tracing::debug!(instance = %step.instance(), activity = ?step.activity(), "a step begins");
+            tracing::debug!(
+                instance = %step.member.instance, container = %step.member.part,
+                activity = ?step.activity(), "a step begins"
+            );
             self.worker.begin(step);
         }
+        self.withhold(&mut statuses);
         self.act_at = wake_at.map(|at| {
             let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
             Instant::now() + left
@@ -338,21 +361,33 @@ impl<R: Runtime> Reconciler<R> {
         });
     }
 
+    /// Tells of an instance what was told before, as long as it is not known why it failed.
+    fn withhold(&self, statuses: &mut BTreeMap<InstanceId, InstanceStatus>) {
+        let Some(told) = self.board.snapshot.borrow().clone() else {
+            return;
+        };
+        for id in self.state.withheld() {
+            if let (Some(status), Some(before)) = (statuses.get_mut(id), told.statuses.get(id)) {
+                status.clone_from(before);
+            }
+        }
+    }
+
     fn begin_chore(&mut self) {
         if !self.chore.is_empty() {
             return;
         }
-        if let Some(chore) = self.chores.next(Instant::now(), self.namespaces_if_idle()) {
-            self.pruning = matches!(chore, Chore::Prune(_));
+        if let Some(chore) = self.chores.next(Instant::now(), self.in_use_if_idle()) {
+            self.pruning = matches!(chore, Chore::PruneNetworks(_) | Chore::PruneVolumes(_));
             let (runtime, owner) = (Arc::clone(&self.runtime), self.owner.clone());
             self.chore.put(chores::carry_out(runtime, owner, chore));
         }
     }
 
-    fn namespaces_if_idle(&self) -> Option<BTreeSet<Namespace>> {
+    fn in_use_if_idle(&self) -> Option<InUse> {
         let held = self.current.as_ref()?;
         let idle = self.state.is_idle() && self.worker.is_idle();
-        idle.then(|| self.state.namespaces(&held.assignment))
+        idle.then(|| self.state.in_use(&held.assignment))
     }
 
     fn chore_done(&mut self, done: Done) {
@@ -363,14 +398,13 @@ impl<R: Runtime> Reconciler<R> {
                 publish(&self.board.machine, Some(machine));
             }
             Done::Images(Ok(images)) => publish(&self.board.images, Arc::new(images)),
-            Done::Pruned(_, result) => {
+            Done::NetworksPruned(_, result) | Done::VolumesPruned(result) => {
                 self.pruning = false;
                 if let Err(error) = result {
-                    tracing::warn!(reason = %error, "unused networks could not be removed");
+                    tracing::warn!(reason = %error, "unused networks or volumes could not be removed");
                 }
                 // What had to wait.
                 self.act();
-                return;
             }
             Done::Info(Err(error)) | Done::Images(Err(error)) => {
                 tracing::debug!(reason = %error, "the engine could not be asked");
@@ -379,6 +413,13 @@ impl<R: Runtime> Reconciler<R> {
         }
         self.begin_chore();
     }
+}
+
+/// Whether an assignment lacks an instance of another one that has volumes.
+fn drops_volumes(old: &Assignment, new: &Assignment) -> bool {
+    let gone = |a: &&AssignedInstance| !new.instances.contains_key(&a.id);
+    let mut gone = old.instances.values().filter(gone);
+    gone.any(|assigned| !assigned.template.volumes.is_empty())
 }
 
 fn relist() -> Interval {

@@ -8,12 +8,17 @@ use futures_util::Stream;
 use jiff::Timestamp;
 use windlass_api::{
     duration::Span,
-    ids::{ClusterId, InstanceId, Namespace, NodeName, RevisionNumber},
+    ids::{ClusterId, InstanceId, Namespace, NodeName, RevisionNumber, VolumeName},
     image::ImageRef,
     resource::Capacity,
+    spec::PreStop,
     status::Exit,
     wire::{AssignedInstance, LogOptions},
 };
+
+mod part;
+
+pub use part::{Part, StopRank, shares_network};
 
 /// Whose containers are meant: an agent sees and touches only those that carry its cluster's and
 /// node's labels, since several agents can share one engine.
@@ -47,16 +52,27 @@ pub struct Container {
     pub id: ContainerId,
     /// The instance that it belongs to, from its labels.
     pub instance: InstanceId,
+    /// Which of the instance's containers it is, from its labels.
+    pub part: Part,
     /// The namespace, from its labels.
     pub namespace: Namespace,
     /// The revision, from its labels.
     pub revision: RevisionNumber,
     /// The id of its image.
     pub image_id: String,
-    /// Its address on the node's network, while it runs.
+    /// The digest under which a registry has that image, if it came from one.
+    pub image_digest: Option<String>,
+    /// Its address on the node's network, while it runs; the pause container has that of all
+    /// that share its network.
     pub address: Option<IpAddr>,
     /// How long it may take to stop, as it was created with.
     pub stop_grace: Span,
+    /// When it is stopped in comparison with the others of its instance.
+    pub stop_rank: StopRank,
+    /// What is done before it is asked to stop, with ports as numbers.
+    pub pre_stop: Option<PreStop>,
+    /// The volumes of its instance.
+    pub volumes: Vec<VolumeName>,
     /// What its image's own health check says, while it runs and has one.
     pub healthcheck: Option<Healthcheck>,
     /// Its state.
@@ -77,6 +93,19 @@ pub enum Healthcheck {
         /// What that wrote; at most the 4 kB that the engine keeps of it.
         output: String,
     },
+}
+
+impl Container {
+    /// When it was started, if it ever was.
+    #[must_use]
+    pub fn run(&self) -> Option<Timestamp> {
+        match &self.state {
+            ContainerState::Running { started_at } | ContainerState::Exited { started_at, .. } => {
+                Some(*started_at)
+            }
+            ContainerState::Created | ContainerState::Removing => None,
+        }
+    }
 }
 
 /// The engine's id of a container.
@@ -127,6 +156,8 @@ pub enum ErrorKind {
     PullFailed,
     /// A host port is taken.
     PortTaken,
+    /// The node has another image under the name than the one that is meant.
+    OtherImage,
     /// The name is taken by a container that is not ours.
     NameTaken,
     /// The container is not there.
@@ -196,20 +227,24 @@ pub trait Runtime: Send + Sync + 'static {
     /// The names (with tags) of the images that the engine has.
     fn images(&self) -> impl Future<Output = Result<BTreeSet<String>>> + Send;
 
-    /// Whether the engine has an image.
-    fn has_image(&self, image: &ImageRef) -> impl Future<Output = Result<bool>> + Send;
+    /// The id of an image, if the engine has it.
+    fn image_id(&self, image: &ImageRef) -> impl Future<Output = Result<Option<String>>> + Send;
 
     /// Pulls an image with the credentials of the machine's Docker configuration. Fails if no
     /// progress is made for two minutes.
     fn pull(&self, image: &ImageRef) -> impl Future<Output = Result<()>> + Send;
 
-    /// Creates the container of an instance under its deterministic name, on the network of its
-    /// namespace (which is made if needed). Content with a container of that name that carries
-    /// this instance's labels: then returns that one.
+    /// Creates a container of an instance under its deterministic name: on the network of its
+    /// namespace, or on that of the instance's pause container. Network, volumes and the image of
+    /// pause containers are made if needed. `image` is what to run in place of what the template
+    /// says. Content with a container of that name that carries the labels of this one: then
+    /// returns that one.
     fn create(
         &self,
         owner: &Owner,
         instance: &AssignedInstance,
+        part: &Part,
+        image: Option<&ImageRef>,
     ) -> impl Future<Output = Result<ContainerId>> + Send;
 
     /// Starts a container. Content if it runs.
@@ -220,6 +255,23 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Removes a container that does not run, with its anonymous volumes. Content if there is none.
     fn remove(&self, id: &ContainerId) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes volumes of an instance. Content with those that are not there.
+    fn remove_volumes(
+        &self,
+        owner: &Owner,
+        namespace: &Namespace,
+        instance: &InstanceId,
+        volumes: &[VolumeName],
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes the volumes of `owner` that belong to none of these instances and that no
+    /// container uses.
+    fn prune_volumes(
+        &self,
+        owner: &Owner,
+        keep: &BTreeSet<InstanceId>,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Removes the networks of `owner` that belong to none of these namespaces and that no
     /// container uses.

@@ -7,6 +7,7 @@ use tokio::{io::DuplexStream, sync::mpsc};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use uuid::Uuid;
 use windlass_api::{
+    duration::Span,
     ids::{ClusterId, Epoch, Generation, InstanceId, NodeName, RevisionNumber, Slot, WorkloadKey},
     resource::Goal,
     template::InstanceTemplate,
@@ -15,8 +16,9 @@ use windlass_api::{
 
 use crate::{
     dial::{self, Dial, DialError},
+    history::Member,
     ledger::Held,
-    runtime::Owner,
+    runtime::{Container, ContainerId, ContainerState, Owner, Part, StopRank},
 };
 
 pub(crate) fn cluster() -> ClusterId {
@@ -36,6 +38,34 @@ pub(crate) fn owner() -> Owner {
 
 pub(crate) fn id(text: &str) -> InstanceId {
     text.parse().unwrap()
+}
+
+/// The only container of an instance.
+pub(crate) fn main_of(instance: &str) -> Member {
+    Member {
+        instance: id(instance),
+        part: Part::only(),
+    }
+}
+
+/// The only container of an instance of the first revision, as an engine has it.
+pub(crate) fn seen(instance: &str, container: &str, state: ContainerState) -> Container {
+    Container {
+        id: ContainerId(container.to_owned()),
+        instance: id(instance),
+        part: Part::only(),
+        namespace: Default::default(),
+        revision: RevisionNumber(1),
+        image_id: "sha256:1".to_owned(),
+        image_digest: None,
+        address: None,
+        healthcheck: None,
+        stop_grace: Span::from_secs(7),
+        stop_rank: StopRank::FIRST,
+        pre_stop: None,
+        volumes: Vec::new(),
+        state,
+    }
 }
 
 /// An instance of `web` that is to run, made from [`template`].

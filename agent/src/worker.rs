@@ -7,13 +7,17 @@ use tokio::{
     task::{AbortHandle, JoinError, JoinSet},
     time::timeout,
 };
-use windlass_api::ids::InstanceId;
+use windlass_api::{ids::ContainerName, image::ImageRef, wire::AssignedInstance};
 
 use crate::{
+    history::Member,
     image::Images,
-    plan::Step,
-    runtime::{ContainerId, Owner, Result, Runtime},
+    plan::{Action, Leaves, Step, StopManner},
+    runtime::{ContainerId, Owner, Part, Result, Runtime},
 };
+
+mod farewell;
+mod last_lines;
 
 /// How many containers are created and started at a time. Docker takes about a third of a second
 /// for each, mostly waiting for the kernel (network, mounts, the shim); beyond eight at a time it
@@ -33,14 +37,32 @@ pub(crate) struct Outcome {
     pub(crate) result: Result<Option<ContainerId>>,
 }
 
-/// Carries out steps. At most one task per instance is handed to it at a time, so that the number
-/// of tasks is bounded by the size of an assignment.
+/// The last lines that a container wrote before it failed.
+#[derive(Debug)]
+pub(crate) struct LastLines {
+    /// The container.
+    pub(crate) member: Member,
+    /// The lines; none if they could not be read.
+    pub(crate) lines: Vec<String>,
+}
+
+/// Something came to its end.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// A step.
+    Step(Outcome),
+    /// Last lines were read.
+    Lines(LastLines),
+}
+
+/// Carries out steps. At most one task per container is handed to it at a time, and one that reads
+/// its last lines, so that the number of tasks is bounded by the size of an assignment.
 #[derive(Debug)]
 pub(crate) struct Worker<R> {
     hands: Arc<Hands<R>>,
-    tasks: JoinSet<Outcome>,
+    tasks: JoinSet<Ended>,
     /// What can be cut off: making images ready, which may take long and changes no container.
-    fetches: BTreeMap<InstanceId, AbortHandle>,
+    fetches: BTreeMap<Member, AbortHandle>,
 }
 
 #[derive(Debug)]
@@ -57,7 +79,7 @@ impl<R: Runtime> Worker<R> {
     pub(crate) fn new(runtime: Arc<R>, owner: Owner) -> Self {
         Self {
             hands: Arc::new(Hands {
-                images: Images::new(Arc::clone(&runtime)),
+                images: Images::new(Arc::clone(&runtime), owner.node.clone()),
                 runtime,
                 owner,
                 starts: Semaphore::new(STARTS_AT_ONCE),
@@ -70,24 +92,30 @@ impl<R: Runtime> Worker<R> {
 
     /// Begins with a step.
     pub(crate) fn begin(&mut self, step: Step) {
-        let fetching = match &step {
-            Step::Fetch { instance, .. } => Some(instance.clone()),
-            Step::Launch(_) | Step::Start { .. } | Step::Stop { .. } | Step::Remove { .. } => None,
-        };
+        let fetching = matches!(step.action, Action::Fetch { .. }).then(|| step.member.clone());
         let hands = Arc::clone(&self.hands);
         let handle = self.tasks.spawn(async move {
             let result = hands.carry_out(&step).await;
-            Outcome { step, result }
+            Ended::Step(Outcome { step, result })
         });
-        if let Some(instance) = fetching {
-            self.fetches.insert(instance, handle);
+        if let Some(member) = fetching {
+            self.fetches.insert(member, handle);
         }
     }
 
-    /// Makes the image of an instance ready no longer. Without an outcome, unless it is there
+    /// Begins to read the last lines of a container.
+    pub(crate) fn read_last_lines(&mut self, member: Member, container: ContainerId) {
+        let hands = Arc::clone(&self.hands);
+        self.tasks.spawn(async move {
+            let lines = last_lines::read(&*hands.runtime, &container).await;
+            Ended::Lines(LastLines { member, lines })
+        });
+    }
+
+    /// Makes the image of a container ready no longer. Without an outcome, unless it is there
     /// already.
-    pub(crate) fn cut_off_fetch(&mut self, instance: &InstanceId) {
-        if let Some(handle) = self.fetches.remove(instance) {
+    pub(crate) fn cut_off_fetch(&mut self, member: &Member) {
+        if let Some(handle) = self.fetches.remove(member) {
             handle.abort();
         }
     }
@@ -97,13 +125,15 @@ impl<R: Runtime> Worker<R> {
         self.tasks.is_empty()
     }
 
-    /// The next outcome; waits as long as there is none. Fails if a step panicked. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> std::result::Result<Outcome, JoinError> {
+    /// What ends next; waits as long as nothing is done. Fails if it panicked. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> std::result::Result<Ended, JoinError> {
         loop {
             match self.tasks.join_next().await {
-                Some(Ok(outcome)) => {
-                    self.fetches.remove(outcome.step.instance());
-                    return Ok(outcome);
+                Some(Ok(ended)) => {
+                    if let Ended::Step(outcome) = &ended {
+                        self.fetches.remove(&outcome.step.member);
+                    }
+                    return Ok(ended);
                 }
                 Some(Err(error)) if error.is_cancelled() => {}
                 Some(Err(error)) => return Err(error),
@@ -124,36 +154,90 @@ impl<R: Runtime> Worker<R> {
 
 impl<R: Runtime> Hands<R> {
     async fn carry_out(&self, step: &Step) -> Result<Option<ContainerId>> {
-        match step {
-            Step::Fetch { image, policy, .. } => {
-                self.images.ensure(image, *policy).await?;
+        match &step.action {
+            Action::Fetch { image, pin, policy } => {
+                self.images.ensure(image, pin.as_ref(), *policy).await?;
                 Ok(None)
             }
-            Step::Launch(assigned) => {
+            Action::Launch(assigned) => {
                 let _turn = turn(&self.starts).await;
-                let id = self.runtime.create(&self.owner, assigned).await?;
+                let id = self.create(assigned, &step.member.part).await?;
                 self.runtime.start(&id).await?;
                 Ok(Some(id))
             }
-            Step::Start { container, .. } => {
+            Action::Start { container } => {
                 let _turn = turn(&self.starts).await;
                 self.runtime.start(container).await?;
                 Ok(Some(container.clone()))
             }
-            Step::Stop {
-                container, grace, ..
+            Action::Halt {
+                container, manner, ..
             } => {
-                let _turn = turn(&self.stops).await;
-                self.runtime.stop(container, *grace).await?;
-                self.runtime.remove(container).await?;
+                self.stop(container, manner).await?;
                 Ok(Some(container.clone()))
             }
-            Step::Remove { container, .. } => {
-                let _turn = turn(&self.stops).await;
-                self.runtime.remove(container).await?;
+            Action::Stop {
+                container,
+                manner,
+                leaves,
+            } => {
+                self.stop(container, manner).await?;
+                self.remove(container, &step.member, leaves.as_ref())
+                    .await?;
+                Ok(Some(container.clone()))
+            }
+            Action::Remove { container, leaves } => {
+                self.remove(container, &step.member, leaves.as_ref())
+                    .await?;
                 Ok(Some(container.clone()))
             }
         }
+    }
+
+    async fn create(&self, assigned: &AssignedInstance, part: &Part) -> Result<ContainerId> {
+        let image = match part {
+            Part::Named(name) => self.pinned_image(assigned, name).await?,
+            Part::Pause => None,
+        };
+        let runtime = &self.runtime;
+        let create = runtime.create(&self.owner, assigned, part, image.as_ref());
+        create.await
+    }
+
+    /// What to run in place of what the template says.
+    async fn pinned_image(
+        &self,
+        assigned: &AssignedInstance,
+        name: &ContainerName,
+    ) -> Result<Option<ImageRef>> {
+        let pin = assigned.images.get(name);
+        match (pin, assigned.template.container(name)) {
+            (Some(pin), Some(container)) => self.images.pinned(&container.image, pin).await,
+            (None, _) | (_, None) => Ok(None),
+        }
+    }
+
+    async fn stop(&self, container: &ContainerId, manner: &StopManner) -> Result<()> {
+        // Without a turn: it only waits, and those that do not have to are not to wait for it.
+        let left = farewell::bid(&*self.runtime, container, manner).await;
+        let _turn = turn(&self.stops).await;
+        self.runtime.stop(container, left).await
+    }
+
+    async fn remove(
+        &self,
+        container: &ContainerId,
+        member: &Member,
+        leaves: Option<&Leaves>,
+    ) -> Result<()> {
+        let _turn = turn(&self.stops).await;
+        self.runtime.remove(container).await?;
+        if let Some(Leaves { namespace, volumes }) = leaves {
+            let (runtime, instance) = (&self.runtime, &member.instance);
+            let removed = runtime.remove_volumes(&self.owner, namespace, instance, volumes);
+            removed.await?;
+        }
+        Ok(())
     }
 }
 
@@ -171,8 +255,23 @@ mod tests {
     use super::*;
     use crate::{
         fake::{Call, Fake},
-        testing::{id, instance, owner},
+        testing::{instance, main_of, owner},
     };
+
+    fn stop(instance: &str, container: ContainerId) -> Step {
+        Step {
+            member: main_of(instance),
+            action: Action::Stop {
+                container,
+                manner: StopManner {
+                    grace: windlass_api::duration::Span::from_secs(10),
+                    pre_stop: None,
+                    address: None,
+                },
+                leaves: None,
+            },
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn slow_stops_do_not_keep_starts_waiting() {
@@ -183,19 +282,21 @@ mod tests {
         let mut worker = Worker::new(Arc::new(fake.clone()), owner());
         for n in 0..20 {
             let container = fake.run(&owner(), &instance(&format!("old-{n}-{n}")));
-            worker.begin(Step::Stop {
-                instance: id(&format!("old-{n}-{n}")),
-                container,
-                grace: windlass_api::duration::Span::from_secs(10),
-            });
+            worker.begin(stop(&format!("old-{n}-{n}"), container));
         }
         for n in 0..16 {
-            worker.begin(Step::Launch(instance(&format!("web-{n}-{n}"))));
+            let assigned = instance(&format!("web-{n}-{n}"));
+            worker.begin(Step {
+                member: main_of(assigned.id.as_str()),
+                action: Action::Launch(assigned),
+            });
         }
         let start = Instant::now();
         for _ in 0..16 {
-            let outcome = worker.next().await.unwrap();
-            assert!(matches!(outcome.step, Step::Launch(_)));
+            let Ended::Step(outcome) = worker.next().await.unwrap() else {
+                panic!("nothing else was begun")
+            };
+            assert!(matches!(outcome.step.action, Action::Launch(_)));
             assert!(outcome.result.is_ok());
         }
         assert_eq!(start.elapsed().as_millis(), 600, "two rounds of eight");
@@ -210,11 +311,7 @@ mod tests {
         fake.delay(Call::Stop, Duration::from_secs(600));
         let mut worker = Worker::new(Arc::new(fake.clone()), owner());
         let container = fake.run(&owner(), &instance("web-0-1"));
-        worker.begin(Step::Stop {
-            instance: id("web-0-1"),
-            container,
-            grace: windlass_api::duration::Span::from_secs(600),
-        });
+        worker.begin(stop("web-0-1", container));
         assert!(worker.next().now_or_never().is_none());
         let start = Instant::now();
         worker.finish(Duration::from_secs(5)).await;

@@ -9,12 +9,13 @@ use bollard::models::{
 use jiff::Timestamp;
 use windlass_api::{
     duration::Span,
-    ids::{InstanceId, Namespace, RevisionNumber},
+    ids::{InstanceId, Namespace, RevisionNumber, VolumeName},
+    spec::PreStop,
     status::Exit,
 };
 
 use super::names;
-use crate::runtime::{Container, ContainerId, ContainerState, Healthcheck, Owner};
+use crate::runtime::{Container, ContainerId, ContainerState, Healthcheck, Owner, Part, StopRank};
 
 /// A container of ours as the engine lists it: without exit code and times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,11 +26,18 @@ pub(super) struct Listed {
     pub(super) status: Status,
     /// What its image's health check said, if it has one.
     pub(super) checked: Option<Checked>,
+    /// The name of the image that it was made from.
+    pub(super) image: String,
+    /// The id of that image.
+    pub(super) image_id: String,
     instance: InstanceId,
+    part: Part,
     namespace: Namespace,
     revision: RevisionNumber,
     stop_grace: Span,
-    image_id: String,
+    stop_rank: StopRank,
+    pre_stop: Option<PreStop>,
+    volumes: Vec<VolumeName>,
     address: Option<IpAddr>,
 }
 
@@ -90,20 +98,31 @@ impl Listed {
             .ok_or(NotOurs::Incomplete("labels"))?;
         let instance: InstanceId = label(labels, names::INSTANCE)?;
         let namespace: Namespace = label(labels, names::NAMESPACE)?;
-        let name = names::container(owner, &namespace, &instance);
-        let named = |found: &String| found.strip_prefix('/') == Some(&name);
+        // Agents before there could be several did not write it.
+        let part = optional(labels, names::CONTAINER)?.unwrap_or_else(Part::only);
+        let only = names::only_container(owner, &namespace, &instance);
+        let one = names::one_of_several(owner, &namespace, &instance, &part);
+        let named = |found: &String| {
+            let name = found.strip_prefix('/');
+            name == Some(&only) || name == Some(&one)
+        };
         if !summary.names.iter().flatten().any(named) {
-            return Err(NotOurs::Name(name));
+            return Err(NotOurs::Name(only));
         }
         Ok(Self {
             id: ContainerId(summary.id.clone().ok_or(NotOurs::Incomplete("id"))?),
             status: status(summary.state).ok_or(NotOurs::Incomplete("state"))?,
             checked: checked(summary.status.as_deref().unwrap_or_default()),
+            image: summary.image.clone().unwrap_or_default(),
+            image_id: summary.image_id.clone().unwrap_or_default(),
             instance,
+            part,
             namespace,
             revision: label(labels, names::REVISION)?,
             stop_grace: label(labels, names::STOP_GRACE)?,
-            image_id: summary.image_id.clone().unwrap_or_default(),
+            stop_rank: StopRank(optional(labels, names::STOP_RANK)?.unwrap_or_default()),
+            pre_stop: pre_stop(labels)?,
+            volumes: volumes(labels)?,
             address: address(summary),
         })
     }
@@ -118,12 +137,17 @@ impl Listed {
         Container {
             id: self.id,
             instance: self.instance,
+            part: self.part,
             namespace: self.namespace,
             revision: self.revision,
             image_id: self.image_id,
+            image_digest: None,
             address,
             healthcheck,
             stop_grace: self.stop_grace,
+            stop_rank: self.stop_rank,
+            pre_stop: self.pre_stop,
+            volumes: self.volumes,
             state,
         }
     }
@@ -135,6 +159,31 @@ fn label<T: std::str::FromStr>(
 ) -> Result<T, NotOurs> {
     let value = labels.get(key).and_then(|value| value.parse().ok());
     value.ok_or(NotOurs::Label(key))
+}
+
+/// A label that need not be there.
+fn optional<T: std::str::FromStr>(
+    labels: &HashMap<String, String>,
+    key: &'static str,
+) -> Result<Option<T>, NotOurs> {
+    let value = labels.get(key).map(|value| value.parse());
+    value.transpose().map_err(|_| NotOurs::Label(key))
+}
+
+fn pre_stop(labels: &HashMap<String, String>) -> Result<Option<PreStop>, NotOurs> {
+    let value = labels
+        .get(names::PRE_STOP)
+        .map(|json| serde_json::from_str(json));
+    value
+        .transpose()
+        .map_err(|_| NotOurs::Label(names::PRE_STOP))
+}
+
+fn volumes(labels: &HashMap<String, String>) -> Result<Vec<VolumeName>, NotOurs> {
+    let names = labels.get(names::VOLUMES).into_iter();
+    let names = names.flat_map(|names| names.split(','));
+    let names: Result<_, _> = names.map(str::parse).collect();
+    names.map_err(|_| NotOurs::Label(names::VOLUMES))
 }
 
 fn status(state: Option<ContainerSummaryStateEnum>) -> Option<Status> {
@@ -278,6 +327,30 @@ mod tests {
             listed.with_state(only(ContainerState::Created)).address,
             None
         );
+    }
+
+    #[test]
+    fn one_of_several_containers_is_read() {
+        let name = format!("{NAME}.proxy");
+        let listed = read(&name, |s| {
+            let labels = s["Labels"].as_object_mut().unwrap();
+            for (key, value) in [
+                ("windlass.container", "proxy"),
+                ("windlass.stop-rank", "2"),
+                ("windlass.volumes", "cache,data"),
+                ("windlass.pre-stop", r#"{"sleep":"2s"}"#),
+            ] {
+                labels.insert(key.to_owned(), json!(value));
+            }
+        });
+        let container = listed.unwrap().with_state(only(ContainerState::Created));
+        assert_eq!(container.part, "proxy".parse().unwrap());
+        assert_eq!(container.stop_rank, StopRank(2));
+        assert_eq!(container.volumes.len(), 2);
+        let sleep = container.pre_stop.unwrap().sleep;
+        assert_eq!(sleep, Some(Span::from_secs(2)));
+        // The name of one, the labels of another.
+        read(&name, |_| ()).unwrap_err();
     }
 
     #[test]

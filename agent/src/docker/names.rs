@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use windlass_api::{
-    ids::{InstanceId, Namespace},
+    ids::{InstanceId, Namespace, VolumeName},
+    spec::PortRef,
+    template::InstanceTemplate,
     wire::AssignedInstance,
 };
 
-use crate::runtime::Owner;
+use crate::runtime::{Owner, Part, StopRank, shares_network};
 
 /// The cluster that a container or network belongs to.
 pub(super) const CLUSTER: &str = "windlass.cluster";
@@ -26,10 +28,64 @@ pub(super) const INSTANCE: &str = "windlass.instance";
 pub(super) const REVISION: &str = "windlass.revision";
 /// How long a container may take to stop. It is a label, since Docker's list does not tell.
 pub(super) const STOP_GRACE: &str = "windlass.stop-grace";
+/// Which of the containers of its instance one is.
+pub(super) const CONTAINER: &str = "windlass.container";
+/// When a container is stopped in comparison with the others; absent: first.
+pub(super) const STOP_RANK: &str = "windlass.stop-rank";
+/// What is done before a container is stopped. The manifest may be gone by then.
+pub(super) const PRE_STOP: &str = "windlass.pre-stop";
+/// The volumes of a container's instance, with commas in between; absent: none.
+pub(super) const VOLUMES: &str = "windlass.volumes";
 
-/// The name of an instance's container. Names of ours have no dots, so it reads back.
-pub(super) fn container(owner: &Owner, namespace: &Namespace, instance: &InstanceId) -> String {
+/// The name of the only container of an instance. Names of ours have no dots, so it reads back.
+pub(super) fn only_container(
+    owner: &Owner,
+    namespace: &Namespace,
+    instance: &InstanceId,
+) -> String {
     format!("windlass.{}.{namespace}.{instance}", owner.cluster.short())
+}
+
+/// The name of one of several containers of an instance.
+pub(super) fn one_of_several(
+    owner: &Owner,
+    namespace: &Namespace,
+    instance: &InstanceId,
+    part: &Part,
+) -> String {
+    format!("{}.{part}", only_container(owner, namespace, instance))
+}
+
+/// The name of a container of an instance.
+pub(super) fn container(owner: &Owner, instance: &AssignedInstance, part: &Part) -> String {
+    let (namespace, id) = (&instance.workload.namespace, &instance.id);
+    if shares_network(&instance.template) {
+        one_of_several(owner, namespace, id, part)
+    } else {
+        only_container(owner, namespace, id)
+    }
+}
+
+/// The name of a volume of an instance.
+pub(super) fn volume(
+    owner: &Owner,
+    namespace: &Namespace,
+    instance: &InstanceId,
+    volume: &VolumeName,
+) -> String {
+    // Like a container's: volumes and containers do not share names in Docker.
+    format!("{}.{volume}", only_container(owner, namespace, instance))
+}
+
+/// The labels of the volumes of an instance.
+pub(super) fn volume_labels(
+    owner: &Owner,
+    namespace: &Namespace,
+    instance: &InstanceId,
+) -> BTreeMap<String, String> {
+    let mut labels = network_labels(owner, namespace);
+    labels.insert(INSTANCE.to_owned(), instance.to_string());
+    labels
 }
 
 /// The name of the network that the instances of a namespace share on a node.
@@ -41,9 +97,14 @@ pub(super) fn network(owner: &Owner, namespace: &Namespace) -> String {
     )
 }
 
-/// The labels of an instance's container: the user's, and above them ours.
-pub(super) fn labels(owner: &Owner, instance: &AssignedInstance) -> BTreeMap<String, String> {
-    let user = &instance.template.labels;
+/// The labels of a container of an instance: the user's, and above them ours.
+pub(super) fn labels(
+    owner: &Owner,
+    instance: &AssignedInstance,
+    part: &Part,
+) -> BTreeMap<String, String> {
+    let template = &instance.template;
+    let user = &template.labels;
     let user = user
         .iter()
         .map(|(key, value)| (key.clone(), value.0.clone()));
@@ -53,10 +114,34 @@ pub(super) fn labels(owner: &Owner, instance: &AssignedInstance) -> BTreeMap<Str
         (SLOT, instance.slot.to_string()),
         (INSTANCE, instance.id.to_string()),
         (REVISION, instance.revision.to_string()),
-        (STOP_GRACE, instance.template.stop_grace_period.to_string()),
+        (STOP_GRACE, template.stop_grace_period.to_string()),
+        (CONTAINER, part.to_string()),
     ];
+    let rank = part.stop_rank(template);
+    let rank = (rank != StopRank::FIRST).then(|| (STOP_RANK, rank.0.to_string()));
+    let pre_stop = pre_stop(template, part).map(|pre_stop| (PRE_STOP, pre_stop));
+    let volumes = template.volumes.iter().map(|volume| volume.name.as_str());
+    let volumes = volumes.collect::<Vec<_>>().join(",");
+    let volumes = (!volumes.is_empty()).then_some((VOLUMES, volumes));
+    let ours = ours.into_iter().chain(rank).chain(pre_stop).chain(volumes);
     let ours = ours.map(|(key, value)| (key.to_owned(), value));
     user.chain(owner_labels(owner)).chain(ours).collect()
+}
+
+/// What is done before a container is stopped, as JSON, with the port by its number: the names
+/// are in the manifest.
+fn pre_stop(template: &InstanceTemplate, part: &Part) -> Option<String> {
+    let Part::Named(name) = part else { return None };
+    let container = template.container(name)?;
+    let mut pre_stop = container.pre_stop.clone()?;
+    if let Some(http) = &mut pre_stop.http
+        && let PortRef::Name(name) = &http.port
+    {
+        let mut ports = container.ports.iter();
+        let port = ports.find(|port| port.name.as_ref() == Some(name))?;
+        http.port = PortRef::Number(port.container);
+    }
+    Some(serde_json::to_string(&pre_stop).expect("what was read from JSON can be written as it"))
 }
 
 /// The labels of everything that belongs to an agent.

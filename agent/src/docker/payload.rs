@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+    Mount, MountType, MountVolumeOptions, PortBinding, PortMap, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use windlass_api::{
-    spec::{Port, Probes, Resources},
+    image::ImageRef,
+    spec::{ContainerSpec, Kind, Port, Probes, Resources},
     wire::AssignedInstance,
 };
 
 use super::names;
-use crate::runtime::Owner;
+use crate::runtime::{Owner, Part};
 
 /// The capabilities that a container keeps. All others are dropped, of Docker's own defaults
 /// `AUDIT_WRITE`, `FSETID`, `MKNOD`, `NET_RAW`, `SETFCAP`, `SETPCAP` and `SYS_CHROOT`.
@@ -32,6 +34,10 @@ const CAPABILITIES: [&str; 7] = [
 
 /// The most processes and threads in a container: a fork bomb ends here and not on the node.
 const PIDS_MAX: i64 = 512;
+/// As a pause container, a program with one or two threads.
+const PAUSE_PIDS_MAX: i64 = 16;
+/// Nobody, by number: it need not be in the image.
+const PAUSE_USER: &str = "65534:65534";
 /// The most that a container's log takes on the node's disk: 3 files of 10 MB.
 const LOG_FILE_SIZE: &str = "10m";
 /// See [`LOG_FILE_SIZE`].
@@ -43,30 +49,93 @@ const CPU_QUOTA_MIN_US: i64 = 1_000;
 /// Docker refuses to set less memory aside.
 const MEMORY_RESERVATION_MIN: i64 = 6 << 20;
 
-/// What the engine is told to make for an instance.
+/// The network of a container.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Network<'a> {
+    /// It has one of its own, in the bridge of this name.
+    Own(&'a str),
+    /// It is in that of the container of this name, which publishes the ports, too.
+    Shared(&'a str),
+}
+
+/// What the engine is told to make for a container of an instance; `image` is what to run in
+/// place of what the template says.
 pub(super) fn payload(
     owner: &Owner,
     instance: &AssignedInstance,
-    network: &str,
+    container: &ContainerSpec,
+    image: Option<&ImageRef>,
+    network: Network<'_>,
 ) -> ContainerCreateBody {
-    let container = instance
-        .template
-        .main()
-        .expect("a template has a container");
+    let part = Part::Named(container.name.clone());
+    let published: &[Port] = match network {
+        Network::Own(_) => &container.ports,
+        Network::Shared(_) => &[],
+    };
+    let mounts = mounts(owner, instance, container);
     ContainerCreateBody {
-        hostname: Some(instance.id.to_string()),
         user: container.user.as_ref().map(|user| user.0.clone()),
-        env: Some(environment(owner, instance)),
+        env: Some(environment(owner, instance, container)),
         cmd: container.args.clone(),
         entrypoint: container.command.clone(),
-        image: Some(container.image.to_string()),
+        image: Some(image.unwrap_or(&container.image).to_string()),
         working_dir: container.working_dir.clone(),
-        exposed_ports: Some(exposed_ports(&container.ports)),
-        labels: Some(names::labels(owner, instance).into_iter().collect()),
         healthcheck: healthcheck(&container.probes),
         stop_signal: container.stop_signal.clone(),
+        host_config: Some(HostConfig {
+            mounts: (!mounts.is_empty()).then_some(mounts),
+            ..host_config(published, &container.resources, network)
+        }),
+        ..common(owner, instance, &part, published, network)
+    }
+}
+
+/// What the engine is told to make to hold the network that the containers of an instance share.
+/// It runs `command` of our own image, and may do nothing at all.
+pub(super) fn pause(
+    owner: &Owner,
+    instance: &AssignedInstance,
+    (image, command): (&str, &[String]),
+    network: &str,
+) -> ContainerCreateBody {
+    let ports: Vec<Port> = instance.template.ports().cloned().collect();
+    let network = Network::Own(network);
+    let resources = Resources::default();
+    ContainerCreateBody {
+        user: Some(PAUSE_USER.to_owned()),
+        cmd: Some(command.to_vec()),
+        image: Some(image.to_owned()),
+        host_config: Some(HostConfig {
+            cap_add: None,
+            readonly_rootfs: Some(true),
+            pids_limit: Some(PAUSE_PIDS_MAX),
+            ..host_config(&ports, &resources, network)
+        }),
+        ..common(owner, instance, &Part::Pause, &ports, network)
+    }
+}
+
+/// What all containers of an instance have in common.
+fn common(
+    owner: &Owner,
+    instance: &AssignedInstance,
+    part: &Part,
+    published: &[Port],
+    network: Network<'_>,
+) -> ContainerCreateBody {
+    // The engine refuses both where the network is another container's.
+    let (hostname, exposed_ports) = match network {
+        Network::Own(_) => (
+            Some(instance.id.to_string()),
+            Some(exposed_ports(published)),
+        ),
+        Network::Shared(_) => (None, None),
+    };
+    ContainerCreateBody {
+        hostname,
+        exposed_ports,
+        labels: Some(names::labels(owner, instance, part).into_iter().collect()),
         stop_timeout: i64::try_from(instance.template.stop_grace_period.as_secs_ceil()).ok(),
-        host_config: Some(host_config(&container.ports, &container.resources, network)),
         ..ContainerCreateBody::default()
     }
 }
@@ -81,7 +150,11 @@ fn healthcheck(probes: &Probes) -> Option<HealthConfig> {
 }
 
 /// The user's variables, and below them what tells a program who it is.
-fn environment(owner: &Owner, instance: &AssignedInstance) -> Vec<String> {
+fn environment(
+    owner: &Owner,
+    instance: &AssignedInstance,
+    container: &ContainerSpec,
+) -> Vec<String> {
     let mut env = BTreeMap::from([
         (
             "WINDLASS_NAMESPACE",
@@ -93,18 +166,36 @@ fn environment(owner: &Owner, instance: &AssignedInstance) -> Vec<String> {
         ("WINDLASS_NODE", owner.node.to_string()),
         ("WINDLASS_REVISION", instance.revision.to_string()),
     ]);
-    let user = &instance
-        .template
-        .main()
-        .expect("a template has a container")
-        .env;
-    env.extend(
-        user.iter()
-            .map(|(key, value)| (key.as_str(), value.0.clone())),
-    );
+    match instance.template.kind {
+        Kind::Job | Kind::CronJob => {
+            env.insert("WINDLASS_INDEX", instance.slot.to_string());
+        }
+        Kind::Service | Kind::Daemon => {}
+    }
+    let user = container.env.iter();
+    env.extend(user.map(|(key, value)| (key.as_str(), value.0.clone())));
     env.into_iter()
         .map(|(key, value)| format!("{key}={value}"))
         .collect()
+}
+
+/// Where the volumes of an instance appear in a container.
+fn mounts(owner: &Owner, instance: &AssignedInstance, container: &ContainerSpec) -> Vec<Mount> {
+    let namespace = &instance.workload.namespace;
+    let mounts = container.mounts.iter();
+    let mounts = mounts.map(|mount| Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(names::volume(owner, namespace, &instance.id, &mount.volume)),
+        target: Some(mount.path.clone()),
+        read_only: Some(mount.read_only),
+        volume_options: Some(MountVolumeOptions {
+            // It begins empty, whatever the image has in that place.
+            no_copy: Some(true),
+            ..MountVolumeOptions::default()
+        }),
+        ..Mount::default()
+    });
+    mounts.collect()
 }
 
 fn port_key(port: &Port) -> String {
@@ -117,11 +208,14 @@ fn exposed_ports(ports: &[Port]) -> Vec<String> {
     keys.into_iter().collect()
 }
 
-fn host_config(ports: &[Port], resources: &Resources, network: &str) -> HostConfig {
+fn host_config(ports: &[Port], resources: &Resources, network: Network<'_>) -> HostConfig {
     let memory_limit = resources.limits.memory.map(|m| signed(m.0));
     let strings = |words: &[&str]| Some(words.iter().map(|w| (*w).to_owned()).collect());
     HostConfig {
-        network_mode: Some(network.to_owned()),
+        network_mode: Some(match network {
+            Network::Own(bridge) => bridge.to_owned(),
+            Network::Shared(pause) => format!("container:{pause}"),
+        }),
         port_bindings: Some(port_bindings(ports)),
         // The agent restarts; see `crate::plan`.
         restart_policy: Some(RestartPolicy {

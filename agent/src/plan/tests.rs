@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use proptest::{collection::vec, prelude::*, sample::select};
 use windlass_api::{
     spec::RestartPolicy,
     status::{Exit, Phase},
@@ -9,7 +8,13 @@ use windlass_api::{
 };
 
 use super::*;
-use crate::testing::{id, instance, template};
+use crate::{
+    runtime::Part,
+    testing::{id, instance, main_of, seen, template},
+};
+
+mod properties;
+mod several;
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -19,9 +24,9 @@ struct World {
     assignment: Option<Assignment>,
     containers: Vec<Container>,
     histories: Histories,
+    images: BTreeMap<Member, ImageState>,
     health: Healths,
-    images: BTreeMap<InstanceId, ImageState>,
-    busy: BTreeMap<InstanceId, Activity>,
+    busy: BTreeMap<Member, Activity>,
 }
 
 impl World {
@@ -46,8 +51,8 @@ impl World {
             assignment: self.assignment.as_ref(),
             containers: &self.containers,
             histories: &self.histories,
-            health: &self.health,
             images: &self.images,
+            health: &self.health,
             busy: &self.busy,
             now,
         })
@@ -62,65 +67,117 @@ impl World {
         found.expect("a step names a container that exists")
     }
 
+    /// Sees what there is, as the reconciler does before it plans.
+    fn look(&mut self, now: Timestamp) {
+        let Some(assignment) = &self.assignment else {
+            return;
+        };
+        let (histories, busy) = (&mut self.histories, &self.busy);
+        observe(histories, assignment, &self.containers, busy, now);
+    }
+
     /// Carries a step out as an engine that never fails would.
     fn carry_out(&mut self, step: &Step, now: Timestamp) {
-        match step {
-            Step::Fetch { instance, .. } => {
-                self.images.insert(instance.clone(), ImageState::Ready);
+        let Step { member, action } = step;
+        let history = self.histories.entry(member.instance.clone()).or_default();
+        let history = history.part_mut(&member.part);
+        match action {
+            Action::Fetch { .. } | Action::Launch(_) => {}
+            Action::Start { container } => history.started(container),
+            Action::Halt { run, why, .. } => history.halt(*run, why.clone()),
+            Action::Stop { .. } | Action::Remove { .. } => history.removed(),
+        }
+        match action {
+            Action::Fetch { .. } => {
+                self.images.insert(member.clone(), ImageState::Ready);
             }
-            Step::Launch(assigned) => {
-                let taken = |c: &Container| c.instance == assigned.id;
+            Action::Launch(assigned) => {
+                let taken = |c: &Container| c.instance == assigned.id && c.part == member.part;
                 assert!(!self.containers.iter().any(taken), "a second container");
-                self.containers.push(Container {
-                    revision: assigned.revision,
-                    ..running(assigned.id.as_str(), assigned.id.as_str(), now)
-                });
+                let name = format!("{}.{}", member.instance, member.part);
+                let mut made = running(member.instance.as_str(), &name, now);
+                made.part = member.part.clone();
+                made.revision = assigned.revision;
+                made.stop_rank = member.part.stop_rank(&assigned.template);
+                self.join_network(&made);
+                self.containers.push(made);
             }
-            Step::Start { container, .. } => {
-                let state = &mut self.container(container).state;
-                assert!(!matches!(state, ContainerState::Running { .. }));
-                *state = ContainerState::Running { started_at: now };
+            Action::Start { container } => {
+                let started = self.container(container).clone();
+                assert!(!matches!(started.state, ContainerState::Running { .. }));
+                self.join_network(&started);
+                self.container(container).state = ContainerState::Running { started_at: now };
             }
-            Step::Stop { container, .. } => {
+            Action::Halt { container, run, .. } => {
+                let container = self.container(container);
+                assert!(matches!(container.state, ContainerState::Running { .. }));
+                container.state = ended(*run, 143, now);
+            }
+            Action::Stop { container, .. } => {
                 let state = &self.container(container).state;
                 assert!(matches!(state, ContainerState::Running { .. }));
                 self.containers.retain(|c| c.id != *container);
             }
-            Step::Remove { container, .. } => {
+            Action::Remove { container, .. } => {
                 let state = &self.container(container).state;
                 assert!(!matches!(state, ContainerState::Running { .. }));
                 self.containers.retain(|c| c.id != *container);
             }
         }
     }
-}
 
-fn container(instance: &str, container: &str, state: ContainerState) -> Container {
-    Container {
-        id: ContainerId(container.to_owned()),
-        instance: id(instance),
-        namespace: Default::default(),
-        revision: RevisionNumber(1),
-        image_id: "sha256:1".to_owned(),
-        address: None,
-        healthcheck: None,
-        stop_grace: Span::from_secs(7),
-        state,
+    /// An engine starts no container in the network of one that does not run.
+    fn join_network(&self, joining: &Container) {
+        let mut pauses = self
+            .containers
+            .iter()
+            .filter(|c| c.instance == joining.instance && c.part == Part::Pause)
+            .peekable();
+        let joined = pauses.peek().is_none()
+            || joining.part == Part::Pause
+            || pauses.any(|c| matches!(c.state, ContainerState::Running { .. }));
+        assert!(joined, "{joining:?} has no network");
     }
 }
 
-fn running(instance: &str, name: &str, started_at: Timestamp) -> Container {
-    container(instance, name, ContainerState::Running { started_at })
-}
-
-fn exited(instance: &str, name: &str, code: i64) -> Container {
+fn ended(started_at: Timestamp, code: i64, finished_at: Timestamp) -> ContainerState {
     let exit = Exit {
         code,
         oom_killed: false,
-        finished_at: NOW,
+        finished_at,
     };
+    ContainerState::Exited { started_at, exit }
+}
+
+fn running(instance: &str, name: &str, started_at: Timestamp) -> Container {
+    seen(instance, name, ContainerState::Running { started_at })
+}
+
+fn exited(instance: &str, name: &str, code: i64) -> Container {
     let started_at = NOW - SignedDuration::from_secs(5);
-    container(instance, name, ContainerState::Exited { started_at, exit })
+    seen(instance, name, ended(started_at, code, NOW))
+}
+
+/// What is done for the only container of an instance.
+fn step(instance: &str, action: Action) -> Step {
+    Step {
+        member: main_of(instance),
+        action,
+    }
+}
+
+fn launch(assigned: AssignedInstance) -> Step {
+    step(assigned.id.clone().as_str(), Action::Launch(assigned))
+}
+
+fn is_fetch(steps: &[Step]) -> bool {
+    matches!(
+        steps,
+        [Step {
+            action: Action::Fetch { .. },
+            ..
+        }]
+    )
 }
 
 fn with_template(
@@ -154,22 +211,22 @@ fn prepared(text: &str) -> AssignedInstance {
 fn an_absent_instance_is_launched_at_once() {
     let world = World::of(vec![instance("web-0-1")]);
     let plan = world.plan(NOW);
-    assert_eq!(plan.steps, [Step::Launch(instance("web-0-1"))]);
+    assert_eq!(plan.steps, [launch(instance("web-0-1"))]);
     assert_eq!(world.phase("web-0-1"), Phase::Starting);
 }
 
 #[test]
 fn an_image_is_fetched_where_it_must_be() {
-    let fetches = |world: &World| matches!(world.plan(NOW).steps[..], [Step::Fetch { .. }]);
+    let fetches = |world: &World| is_fetch(&world.plan(NOW).steps);
     let always = World::of(vec![pulling("web-0-1", PullPolicy::Always)]);
     assert!(fetches(&always));
     assert_eq!(always.phase("web-0-1"), Phase::Pulling);
     for policy in [PullPolicy::IfNotPresent, PullPolicy::Never] {
         let mut world = World::of(vec![pulling("web-0-1", policy)]);
         assert!(!fetches(&world));
-        world.images.insert(id("web-0-1"), ImageState::Missing);
+        world.images.insert(main_of("web-0-1"), ImageState::Missing);
         assert!(fetches(&world));
-        world.images.insert(id("web-0-1"), ImageState::Ready);
+        world.images.insert(main_of("web-0-1"), ImageState::Ready);
         assert!(!fetches(&world));
     }
 }
@@ -177,8 +234,8 @@ fn an_image_is_fetched_where_it_must_be() {
 #[test]
 fn a_prepared_instance_waits_with_its_image() {
     let mut world = World::of(vec![prepared("web-0-1")]);
-    assert!(matches!(world.plan(NOW).steps[..], [Step::Fetch { .. }]));
-    world.images.insert(id("web-0-1"), ImageState::Ready);
+    assert!(is_fetch(&world.plan(NOW).steps));
+    world.images.insert(main_of("web-0-1"), ImageState::Ready);
     assert_eq!(world.plan(NOW).steps, []);
     assert_eq!(world.phase("web-0-1"), Phase::Prepared);
     // What runs is not stopped to be prepared.
@@ -220,10 +277,12 @@ fn the_restart_policy_decides_after_an_end() {
             }
             None => assert_eq!(
                 world.plan(NOW).steps,
-                [Step::Start {
-                    instance: id("web-0-1"),
-                    container: ContainerId("c1".to_owned())
-                }],
+                [step(
+                    "web-0-1",
+                    Action::Start {
+                        container: ContainerId("c1".to_owned())
+                    }
+                )],
                 "{policy:?} {code}"
             ),
         }
@@ -235,8 +294,9 @@ fn a_failure_is_waited_out_and_shown() {
     let mut world = World::of(vec![instance("web-0-1"), instance("web-1-2")]);
     for text in ["web-0-1", "web-1-2"] {
         let history = world.histories.entry(id(text)).or_default();
-        history.step_failed(&id(text), "port 80 is taken".to_owned(), NOW);
-        history.step_failed(&id(text), "port 80 is taken".to_owned(), NOW);
+        let history = history.part_mut(&Part::only());
+        history.step_failed(&main_of(text), "port 80 is taken".to_owned(), NOW);
+        history.step_failed(&main_of(text), "port 80 is taken".to_owned(), NOW);
     }
     let plan = world.plan(NOW);
     assert_eq!(plan.steps, []);
@@ -261,15 +321,25 @@ fn what_is_not_assigned_is_stopped_with_its_own_grace_and_removed() {
     assert_eq!(
         world.plan(NOW).steps,
         [
-            Step::Stop {
-                instance: id("web-0-1"),
-                container: ContainerId("c1".to_owned()),
-                grace: Span::from_secs(7)
-            },
-            Step::Remove {
-                instance: id("web-1-2"),
-                container: ContainerId("c2".to_owned())
-            }
+            step(
+                "web-0-1",
+                Action::Stop {
+                    container: ContainerId("c1".to_owned()),
+                    manner: StopManner {
+                        grace: Span::from_secs(7),
+                        pre_stop: None,
+                        address: None,
+                    },
+                    leaves: None,
+                }
+            ),
+            step(
+                "web-1-2",
+                Action::Remove {
+                    container: ContainerId("c2".to_owned()),
+                    leaves: None,
+                }
+            )
         ]
     );
     assert_eq!(world.phase("web-0-1"), Phase::Stopping);
@@ -281,9 +351,9 @@ fn another_revision_is_replaced() {
     newer.revision = RevisionNumber(2);
     let mut world = World::of(vec![newer.clone()]).with(vec![running("web-0-1", "c1", NOW)]);
     let steps = world.plan(NOW).steps;
-    assert!(matches!(steps[..], [Step::Stop { .. }]));
+    assert!(matches!(steps[0].action, Action::Stop { .. }));
     world.carry_out(&steps[0], NOW);
-    assert_eq!(world.plan(NOW).steps, [Step::Launch(newer)]);
+    assert_eq!(world.plan(NOW).steps, [launch(newer)]);
 }
 
 #[test]
@@ -325,209 +395,11 @@ fn what_is_busy_is_shown_and_not_touched() {
         (Activity::Fetching, Phase::Pulling),
         (Activity::Starting, Phase::Starting),
     ] {
-        world.busy.insert(id("web-0-1"), activity);
+        world.busy.insert(main_of("web-0-1"), activity);
         assert_eq!(world.plan(NOW).steps, []);
         assert_eq!(world.phase("web-0-1"), phase);
     }
     // It is seen to run before the call that started it returns.
     let world = world.with(vec![running("web-0-1", "c1", NOW)]);
     assert!(world.phase("web-0-1").is_running());
-}
-
-// Properties.
-
-fn any_state() -> impl Strategy<Value = ContainerState> {
-    let at = |secs: i64| NOW - SignedDuration::from_secs(secs);
-    prop_oneof![
-        Just(ContainerState::Created),
-        Just(ContainerState::Removing),
-        (0_i64..2000).prop_map(move |s| ContainerState::Running { started_at: at(s) }),
-        (0_i64..2000, 0_i64..3).prop_map(move |(s, code)| ContainerState::Exited {
-            started_at: at(2 * s),
-            exit: Exit {
-                code,
-                oom_killed: false,
-                finished_at: at(s)
-            }
-        }),
-    ]
-}
-
-fn any_assigned(n: usize) -> impl Strategy<Value = AssignedInstance> {
-    let goal = select(vec![Goal::Run, Goal::Run, Goal::Prepare, Goal::Stop]);
-    let restart = select(vec![
-        RestartPolicy::Always,
-        RestartPolicy::OnFailure,
-        RestartPolicy::Never,
-    ]);
-    let pull = select(vec![
-        PullPolicy::Always,
-        PullPolicy::IfNotPresent,
-        PullPolicy::Never,
-    ]);
-    (goal, restart, pull, 1_u32..3).prop_map(move |(goal, restart, pull, revision)| {
-        let assigned = with_template(&format!("web-{n}-{n}"), |t| {
-            t.restart = restart;
-            t.containers[0].image_pull_policy = pull;
-        });
-        AssignedInstance {
-            goal,
-            revision: RevisionNumber(revision),
-            ..assigned
-        }
-    })
-}
-
-fn any_history(n: usize) -> impl Strategy<Value = Option<(InstanceId, History)>> {
-    (0..6_u32, 0..1000_i64).prop_map(move |(failures, ago)| {
-        let id = id(&format!("web-{n}-{n}"));
-        let mut history = History::default();
-        let at = NOW - SignedDuration::from_secs(ago);
-        for _ in 0..failures {
-            history.step_failed(&id, "no".to_owned(), at);
-        }
-        (failures > 0).then_some((id, history))
-    })
-}
-
-/// Up to three containers of one instance.
-fn any_containers(n: usize) -> impl Strategy<Value = Vec<Container>> {
-    vec((any_state(), 1_u32..3), 0..3).prop_map(move |states| {
-        let made = states.into_iter().enumerate();
-        made.map(|(k, (state, revision))| Container {
-            revision: RevisionNumber(revision),
-            ..container(&format!("web-{n}-{n}"), &format!("c{n}{k}"), state)
-        })
-        .collect()
-    })
-}
-
-prop_compose! {
-    fn any_world()(
-        assigned in (0..5_usize).map(|n| proptest::option::weighted(0.7, any_assigned(n))).collect::<Vec<_>>(),
-        known in proptest::bool::weighted(0.9),
-        containers in (0..5_usize).map(any_containers).collect::<Vec<_>>(),
-        histories in (0..5_usize).map(any_history).collect::<Vec<_>>(),
-        images in vec(proptest::option::of(select(vec![ImageState::Ready, ImageState::Missing])), 5),
-        busy in vec(proptest::option::weighted(0.2, select(vec![Activity::Fetching, Activity::Starting, Activity::Removing])), 5),
-    ) -> World {
-        let by_number = |n: usize| id(&format!("web-{n}-{n}"));
-        let world = World::of(assigned.into_iter().flatten().collect());
-        World {
-            health: Healths::new(),
-            assignment: world.assignment.filter(|_| known),
-            containers: containers.into_iter().flatten().collect(),
-            histories: histories.into_iter().flatten().collect(),
-            images: images.into_iter().enumerate().filter_map(|(n, i)| Some((by_number(n), i?))).collect(),
-            busy: busy.into_iter().enumerate().filter_map(|(n, b)| Some((by_number(n), b?))).collect(),
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn the_same_world_gives_the_same_plan_in_any_order(
-        world in any_world(),
-        seed in any::<u64>(),
-    ) {
-        let mut shuffled = world.clone();
-        shuffled.containers.sort_by_key(|c| {
-            crc32c::crc32c_append(seed as u32, c.id.0.as_bytes())
-        });
-        prop_assert_eq!(world.plan(NOW), world.plan(NOW));
-        prop_assert_eq!(world.plan(NOW), shuffled.plan(NOW));
-    }
-
-    #[test]
-    fn steps_are_few_and_about_our_own(world in any_world()) {
-        let plan = world.plan(NOW);
-        let mut seen = BTreeSet::new();
-        for step in &plan.steps {
-            let id = step.instance();
-            prop_assert!(seen.insert(id.clone()), "two steps for {id}");
-            prop_assert!(!world.busy.contains_key(id), "a step for busy {id}");
-            let wanted = assigned(world.assignment.as_ref(), id);
-            let of_it = |c: &&Container| c.instance == *id;
-            match step {
-                Step::Launch(a) => {
-                    prop_assert_eq!(Some(a), wanted);
-                    prop_assert_eq!(a.goal, Goal::Run);
-                    prop_assert_eq!(world.containers.iter().find(of_it), None);
-                }
-                Step::Fetch { .. } => prop_assert!(wanted.is_some()),
-                Step::Start { container, .. }
-                | Step::Stop { container, .. }
-                | Step::Remove { container, .. } => {
-                    let mut found = world.containers.iter().filter(of_it);
-                    prop_assert!(found.any(|c| c.id == *container));
-                }
-            }
-        }
-        if world.assignment.is_none() {
-            prop_assert_eq!(plan.steps, vec![]);
-        }
-    }
-
-    #[test]
-    fn everything_that_is_wanted_or_exists_has_a_status(world in any_world()) {
-        let statuses = world.plan(NOW).statuses;
-        for assigned in wanted(world.assignment.as_ref()) {
-            prop_assert!(statuses.contains_key(&assigned.id));
-        }
-        for container in &world.containers {
-            prop_assert!(statuses.contains_key(&container.instance));
-        }
-    }
-
-    #[test]
-    fn a_healthy_container_is_never_touched(world in any_world()) {
-        let kept: Vec<_> = by_instance(&world.containers, world.assignment.as_ref())
-            .into_iter()
-            .filter_map(|(id, found)| {
-                let wanted = assigned(world.assignment.as_ref(), id)?;
-                let best = found[0];
-                let runs = matches!(best.state, ContainerState::Running { .. });
-                (runs && best.revision == wanted.revision).then(|| best.id.clone())
-            })
-            .collect();
-        for step in world.plan(NOW).steps {
-            let (Step::Start { container, .. }
-            | Step::Stop { container, .. }
-            | Step::Remove { container, .. }) = step
-            else {
-                continue;
-            };
-            prop_assert!(!kept.contains(&container), "{container:?} was touched");
-        }
-    }
-
-    #[test]
-    fn after_its_steps_there_is_nothing_left_to_do(world in any_world()) {
-        let mut world = world;
-        world.busy.clear();
-        // Later than any wait.
-        let now = NOW + SignedDuration::from_secs(1000);
-        for _ in 0..8 {
-            let steps = world.plan(now).steps;
-            if steps.is_empty() {
-                break;
-            }
-            for step in &steps {
-                world.carry_out(step, now);
-            }
-        }
-        let plan = world.plan(now);
-        prop_assert_eq!(plan.steps, vec![]);
-        prop_assert_eq!(plan.wake_at, None);
-        let Some(assignment) = &world.assignment else { return Ok(()) };
-        for container in &world.containers {
-            prop_assert!(assigned(Some(assignment), &container.instance).is_some());
-        }
-        for wanted in wanted(Some(assignment)).filter(|a| a.goal == Goal::Run) {
-            let phase = &plan.statuses[&wanted.id].phase;
-            let ended = matches!(phase, Phase::Succeeded | Phase::Failed { .. });
-            let may_end = wanted.template.restart != RestartPolicy::Always;
-            prop_assert!(phase.is_running() || (ended && may_end), "{phase:?}");
-        }
-    }
 }

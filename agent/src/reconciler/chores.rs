@@ -1,17 +1,22 @@
 //! What is done now and then beside the containers: asking the engine about its machine and its
-//! images, and removing networks that nothing uses.
+//! images, and removing networks and volumes that nothing uses.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use windlass_api::ids::Namespace;
+use windlass_api::ids::{InstanceId, Namespace};
 
+use super::state::InUse;
 use crate::runtime::{EngineInfo, Owner, Result, Runtime};
 
 /// How often images are listed that somebody else may have pulled or removed.
 const IMAGES_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long to wait before networks are removed again after that failed.
+/// How often volumes are looked for whose instance is gone. Usually they go with it, or after an
+/// agent that was killed in between was started again.
+const VOLUMES_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// How long to wait before networks or volumes are removed again after that failed.
 const PRUNE_RETRY: Duration = Duration::from_secs(600);
 
 /// Something to do.
@@ -22,7 +27,9 @@ pub(super) enum Chore {
     /// List the images.
     Images,
     /// Remove networks, but not those of these namespaces.
-    Prune(BTreeSet<Namespace>),
+    PruneNetworks(BTreeSet<Namespace>),
+    /// Remove volumes, but not those of these instances.
+    PruneVolumes(BTreeSet<InstanceId>),
 }
 
 /// What came of it.
@@ -30,7 +37,8 @@ pub(super) enum Chore {
 pub(super) enum Done {
     Info(Result<EngineInfo>),
     Images(Result<BTreeSet<String>>),
-    Pruned(BTreeSet<Namespace>, Result<()>),
+    NetworksPruned(BTreeSet<Namespace>, Result<()>),
+    VolumesPruned(Result<()>),
 }
 
 /// Knows what is due.
@@ -38,6 +46,7 @@ pub(super) enum Done {
 pub(super) struct Chores {
     info_due: bool,
     images_at: Instant,
+    volumes_at: Instant,
     prune_at: Instant,
     pruned: Option<BTreeSet<Namespace>>,
 }
@@ -48,6 +57,7 @@ impl Chores {
         Self {
             info_due: true,
             images_at: now,
+            volumes_at: now,
             prune_at: now,
             pruned: None,
         }
@@ -63,12 +73,13 @@ impl Chores {
         self.images_at = now;
     }
 
-    /// The next thing to do. `in_use` are the namespaces in use if nothing else is being done.
-    pub(super) fn next(
-        &mut self,
-        now: Instant,
-        in_use: Option<BTreeSet<Namespace>>,
-    ) -> Option<Chore> {
+    /// Volumes may be left of an instance that is gone.
+    pub(super) fn volumes_left(&mut self, now: Instant) {
+        self.volumes_at = now;
+    }
+
+    /// The next thing to do. `in_use` is what is in use if nothing else is being done.
+    pub(super) fn next(&mut self, now: Instant, in_use: Option<InUse>) -> Option<Chore> {
         if self.info_due {
             self.info_due = false;
             return Some(Chore::Info);
@@ -77,17 +88,23 @@ impl Chores {
             self.images_at = now + IMAGES_INTERVAL;
             return Some(Chore::Images);
         }
-        let in_use = in_use.filter(|_| now >= self.prune_at)?;
-        (self.pruned.as_ref() != Some(&in_use)).then_some(Chore::Prune(in_use))
+        let in_use = in_use?;
+        if now >= self.volumes_at {
+            self.volumes_at = now + VOLUMES_INTERVAL;
+            return Some(Chore::PruneVolumes(in_use.instances));
+        }
+        let namespaces = Some(in_use.namespaces).filter(|_| now >= self.prune_at)?;
+        (self.pruned.as_ref() != Some(&namespaces)).then_some(Chore::PruneNetworks(namespaces))
     }
 
     /// Something was done, or could not be. Whether the engine answers at all is another's business.
     pub(super) fn finished(&mut self, done: &Done, now: Instant) {
         match done {
-            Done::Info(Ok(_)) | Done::Images(_) => {}
+            Done::Info(Ok(_)) | Done::Images(_) | Done::VolumesPruned(Ok(())) => {}
             Done::Info(Err(_)) => self.info_due = true,
-            Done::Pruned(kept, Ok(())) => self.pruned = Some(kept.clone()),
-            Done::Pruned(_, Err(_)) => self.prune_at = now + PRUNE_RETRY,
+            Done::VolumesPruned(Err(_)) => self.volumes_at = now + PRUNE_RETRY,
+            Done::NetworksPruned(kept, Ok(())) => self.pruned = Some(kept.clone()),
+            Done::NetworksPruned(_, Err(_)) => self.prune_at = now + PRUNE_RETRY,
         }
     }
 }
@@ -97,9 +114,12 @@ pub(super) async fn carry_out<R: Runtime>(runtime: Arc<R>, owner: Owner, chore: 
     match chore {
         Chore::Info => Done::Info(runtime.info().await),
         Chore::Images => Done::Images(runtime.images().await),
-        Chore::Prune(keep) => {
+        Chore::PruneNetworks(keep) => {
             let result = runtime.prune_networks(&owner, &keep).await;
-            Done::Pruned(keep, result)
+            Done::NetworksPruned(keep, result)
+        }
+        Chore::PruneVolumes(keep) => {
+            Done::VolumesPruned(runtime.prune_volumes(&owner, &keep).await)
         }
     }
 }

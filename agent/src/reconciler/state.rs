@@ -1,7 +1,10 @@
 //! What the reconciler knows: the containers as last listed, what is being done about them, and
 //! what came of it. No I/O; the time is passed in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use jiff::Timestamp;
 use windlass_api::{
@@ -11,11 +14,11 @@ use windlass_api::{
 };
 
 use crate::{
-    history::Histories,
-    plan::{self, Activity, ImageState, Input, Plan, Step},
+    history::{Halt, Histories, Member},
+    plan::{self, Action, Activity, ImageState, Input, Plan, Step},
     probe::{Healths, Subject},
-    runtime::{Container, ContainerId, ContainerState, Error, ErrorKind},
-    worker::Outcome,
+    runtime::{Container, ContainerId, ContainerState, Error, ErrorKind, Part},
+    worker::{LastLines, Outcome},
 };
 
 /// What is known.
@@ -23,8 +26,10 @@ use crate::{
 pub(super) struct State {
     containers: Vec<Container>,
     histories: Histories,
-    images: BTreeMap<InstanceId, ImageState>,
-    busy: BTreeMap<InstanceId, Busy>,
+    images: BTreeMap<Member, ImageState>,
+    busy: BTreeMap<Member, Busy>,
+    /// The containers whose last lines are being read.
+    reading: BTreeSet<Member>,
     /// How many times the listing of containers was begun.
     lists: u64,
 }
@@ -35,7 +40,7 @@ struct Busy {
     until: Until,
 }
 
-/// When something new may be done for an instance.
+/// When something new may be done for a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Until {
     /// When its step is done.
@@ -52,6 +57,22 @@ pub(super) enum Then {
     Plan,
     /// List the containers, which have changed.
     List,
+}
+
+/// What is used, or will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InUse {
+    pub(super) namespaces: BTreeSet<Namespace>,
+    pub(super) instances: BTreeSet<InstanceId>,
+}
+
+/// What to do now.
+#[derive(Debug)]
+pub(super) struct Advance {
+    /// The plan, whose steps are taken for begun.
+    pub(super) plan: Plan,
+    /// The containers that have failed and whose last lines are to be read.
+    pub(super) failed: Vec<(Member, ContainerId)>,
 }
 
 impl State {
@@ -71,12 +92,22 @@ impl State {
         self.busy.is_empty()
     }
 
-    /// The namespaces that are in use or will be.
-    pub(super) fn namespaces(&self, assignment: &Assignment) -> BTreeSet<Namespace> {
-        let assigned = assignment.instances.values();
-        let assigned = assigned.map(|a| a.workload.namespace.clone());
-        let existing = self.containers.iter().map(|c| c.namespace.clone());
-        assigned.chain(existing).collect()
+    /// The instances of which nothing new is to be told yet: why they failed is being read.
+    pub(super) fn withheld(&self) -> impl Iterator<Item = &InstanceId> {
+        self.reading.iter().map(|member| &member.instance)
+    }
+
+    /// What is in use or will be.
+    pub(super) fn in_use(&self, assignment: &Assignment) -> InUse {
+        let assigned = || assignment.instances.values();
+        let namespaces = assigned().map(|a| &a.workload.namespace);
+        let namespaces = namespaces.chain(self.containers.iter().map(|c| &c.namespace));
+        let instances = assigned().map(|a| &a.id);
+        let instances = instances.chain(self.containers.iter().map(|c| &c.instance));
+        InUse {
+            namespaces: namespaces.cloned().collect(),
+            instances: instances.cloned().collect(),
+        }
     }
 
     /// A listing begins. Returns its number, for [`Self::listed`].
@@ -97,22 +128,24 @@ impl State {
     /// There is another assignment: forgets the images of instances that are made from another
     /// template now.
     pub(super) fn reassigned(&mut self, old: Option<&Assignment>, new: &Assignment) {
-        self.images.retain(|id, _| {
-            let template = |a: Option<&Assignment>| {
-                plan::assigned(a, id).map(|a: &AssignedInstance| a.template.clone())
+        self.images.retain(|member, _| {
+            let made_from = |a: Option<&Assignment>| {
+                let assigned = plan::assigned(a, &member.instance);
+                assigned.map(|a: &AssignedInstance| (a.template.clone(), a.images.clone()))
             };
-            let new = template(Some(new));
-            new.is_some() && new == template(old)
+            let new = made_from(Some(new));
+            new.is_some() && new == made_from(old)
         });
     }
 
-    /// The instances whose images are being made ready though they are not wanted any more. From
+    /// The containers whose images are being made ready though they are not wanted any more. From
     /// now on nothing is being done for them.
-    pub(super) fn abandon_fetches(&mut self, assignment: &Assignment) -> Vec<InstanceId> {
-        let abandoned = self.busy.extract_if(.., |id, busy| {
-            busy.activity == Activity::Fetching && plan::assigned(Some(assignment), id).is_none()
+    pub(super) fn abandon_fetches(&mut self, assignment: &Assignment) -> Vec<Member> {
+        let abandoned = self.busy.extract_if(.., |member, busy| {
+            busy.activity == Activity::Fetching
+                && plan::assigned(Some(assignment), &member.instance).is_none()
         });
-        abandoned.map(|(id, _)| id).collect()
+        abandoned.map(|(member, _)| member).collect()
     }
 
     /// Plans, and takes the steps of the plan for begun.
@@ -121,19 +154,29 @@ impl State {
         assignment: Option<&Assignment>,
         health: &Healths,
         now: Timestamp,
-    ) -> Plan {
-        self.update_histories(assignment, now);
+    ) -> Advance {
         let busy = self
             .busy
             .iter()
-            .map(|(id, busy)| (id.clone(), busy.activity))
+            .map(|(member, busy)| (member.clone(), busy.activity))
             .collect();
+        let failed = assignment.map_or_else(Vec::new, |assignment| {
+            plan::observe(
+                &mut self.histories,
+                assignment,
+                &self.containers,
+                &busy,
+                now,
+            )
+        });
+        self.reading
+            .extend(failed.iter().map(|(member, _)| member.clone()));
         let plan = plan::plan(&Input {
             assignment,
             containers: &self.containers,
             histories: &self.histories,
-            health,
             images: &self.images,
+            health,
             busy: &busy,
             now,
         });
@@ -142,61 +185,74 @@ impl State {
                 activity: step.activity(),
                 until: Until::Done,
             };
-            self.busy.insert(step.instance().clone(), busy);
+            self.busy.insert(step.member.clone(), busy);
+            if let Action::Halt { run, why, .. } = &step.action {
+                self.halts(&step.member, *run, why);
+            }
         }
-        plan
+        Advance { plan, failed }
     }
 
     /// The containers that run and are wanted, to be probed.
     pub(super) fn subjects<'a>(&'a self, assignment: Option<&'a Assignment>) -> Vec<Subject<'a>> {
+        // The pause container has the address of all that share its network.
+        let pauses = self.containers.iter().filter(|c| c.part == Part::Pause);
+        let shared: BTreeMap<&InstanceId, IpAddr> = pauses
+            .filter_map(|pause| Some((&pause.instance, pause.address?)))
+            .collect();
         let subject = |container: &'a Container| {
             let ContainerState::Running { started_at } = container.state else {
                 return None;
             };
             let assigned = plan::assigned(assignment, &container.instance)?;
             let current = assigned.revision == container.revision;
+            let name = match &container.part {
+                Part::Pause => return None,
+                Part::Named(name) => name,
+            };
+            let shared = shared.get(&container.instance).copied();
             Some(Subject {
                 container: &container.id,
                 started_at,
-                address: container.address,
-                spec: assigned.template.main().filter(|_| current)?,
+                address: container.address.or(shared),
+                spec: assigned.template.container(name).filter(|_| current)?,
                 healthcheck: container.healthcheck.as_ref(),
             })
         };
         self.containers.iter().filter_map(subject).collect()
     }
 
-    fn update_histories(&mut self, assignment: Option<&Assignment>, now: Timestamp) {
-        if assignment.is_none() {
-            return;
+    /// Remembers why a container is stopped before that can be seen.
+    fn halts(&mut self, member: &Member, run: Timestamp, why: &Halt) {
+        if let Halt::Unwell(reason) = why {
+            let (instance, container) = (&member.instance, &member.part);
+            tracing::warn!(%instance, %container, reason, "a container is not well and is restarted");
         }
-        let containers = plan::by_instance(&self.containers, assignment);
-        self.histories.retain(|id, _| {
-            plan::assigned(assignment, id).is_some()
-                || containers.contains_key(id)
-                || self.busy.contains_key(id)
-        });
-        for assigned in plan::wanted(assignment) {
-            let id = &assigned.id;
-            // What is being done changes the container; its outcome is still to come.
-            if self.busy.contains_key(id) {
-                continue;
-            }
-            let kept = containers.get(id).and_then(|found| found.first().copied());
-            let history = self.histories.entry(id.clone()).or_default();
-            history.observe(id, kept, now);
+        self.part(member).halt(run, why.clone());
+    }
+
+    /// The last lines of a container that failed are there.
+    pub(super) fn lines_read(&mut self, LastLines { member, lines }: LastLines) {
+        self.reading.remove(&member);
+        if let Some(history) = self.histories.get_mut(&member.instance) {
+            history.log_read(lines);
         }
     }
 
     /// A step came to its end.
     pub(super) fn finished(&mut self, outcome: Outcome, now: Timestamp) -> Then {
         let Outcome { step, result } = outcome;
-        let then = match (&step, &result) {
-            (Step::Fetch { .. }, _) => Then::Plan,
-            (Step::Launch(_), Err(error)) if error.kind == ErrorKind::ImageMissing => Then::Plan,
-            (Step::Launch(_) | Step::Start { .. } | Step::Stop { .. } | Step::Remove { .. }, _) => {
-                Then::List
-            }
+        let then = match (&step.action, &result) {
+            (Action::Fetch { .. }, _) => Then::Plan,
+            (Action::Launch(_), Err(error)) if error.kind == ErrorKind::ImageMissing => Then::Plan,
+            (
+                Action::Launch(_)
+                | Action::Start { .. }
+                | Action::Halt { .. }
+                | Action::Stop { .. }
+                | Action::Remove { .. },
+                _,
+            ) => Then::List,
         };
         match result {
             Ok(container) => self.succeeded(&step, container),
@@ -204,10 +260,10 @@ impl State {
         }
         match then {
             Then::Plan => {
-                self.busy.remove(step.instance());
+                self.busy.remove(&step.member);
             }
             Then::List => {
-                if let Some(busy) = self.busy.get_mut(step.instance()) {
+                if let Some(busy) = self.busy.get_mut(&step.member) {
                     busy.until = Until::Listed(self.lists);
                 }
             }
@@ -215,98 +271,107 @@ impl State {
         then
     }
 
+    fn part(&mut self, member: &Member) -> &mut crate::history::History {
+        let history = self.histories.entry(member.instance.clone());
+        history.or_default().part_mut(&member.part)
+    }
+
     fn succeeded(&mut self, step: &Step, container: Option<ContainerId>) {
-        let history = self.histories.entry(step.instance().clone()).or_default();
-        match step {
-            Step::Fetch { instance, .. } => {
+        let history = self.part(&step.member);
+        match &step.action {
+            Action::Fetch { .. } => {
                 history.fetched();
-                self.images.insert(instance.clone(), ImageState::Ready);
+                self.images.insert(step.member.clone(), ImageState::Ready);
             }
-            Step::Launch(_) | Step::Start { .. } => {
-                self.images.remove(step.instance());
+            Action::Launch(_) | Action::Start { .. } => {
                 if let Some(container) = container {
                     history.started(&container);
                 }
+                self.images.remove(&step.member);
             }
-            Step::Stop { .. } | Step::Remove { .. } => history.removed(),
+            Action::Halt { .. } => history.stopped(),
+            Action::Stop { .. } | Action::Remove { .. } => history.removed(),
         }
     }
 
     fn failed(&mut self, step: &Step, error: Error, now: Timestamp) {
-        let id = step.instance();
-        if let Step::Launch(assigned) = step
+        let member = &step.member;
+        if let (Action::Launch(assigned), Part::Named(name)) = (&step.action, &member.part)
             && error.kind == ErrorKind::ImageMissing
         {
-            let before = self.images.insert(id.clone(), ImageState::Missing);
-            let policy = assigned
-                .template
-                .main()
-                .expect("a template has a container")
-                .image_pull_policy;
+            let before = self.images.insert(member.clone(), ImageState::Missing);
+            let container = assigned.template.container(name);
+            let policy = container.map(|container| container.image_pull_policy);
             // That it was not there yet is no failure; that it is still missing after it was made
             // ready, or must not be pulled, is one.
-            if before.is_none() && policy != PullPolicy::Never {
+            if before.is_none() && policy != Some(PullPolicy::Never) {
                 return;
             }
         }
-        tracing::warn!(instance = %id, activity = ?step.activity(), reason = %error, "a step failed");
-        let history = self.histories.entry(id.clone()).or_default();
+        tracing::warn!(
+            instance = %member.instance, container = %member.part, activity = ?step.activity(),
+            reason = %error, "a step failed"
+        );
+        let history = self.part(member);
         if error.kind == ErrorKind::Unreachable {
             history.unreachable(error.message, now);
         } else {
-            history.step_failed(id, error.message, now);
+            history.step_failed(member, error.message, now);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use windlass_api::{duration::Span, status::Phase};
+    use windlass_api::status::Phase;
 
     use super::*;
-    use crate::testing::{held, id, instance};
+    use crate::{
+        runtime::ContainerState,
+        testing::{held, id, instance, main_of, seen},
+    };
 
     const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
+    fn launch() -> Step {
+        Step {
+            member: main_of("web-0-1"),
+            action: Action::Launch(instance("web-0-1")),
+        }
+    }
+
+    fn advance(state: &mut State, assignment: &Assignment) -> Plan {
+        state.advance(Some(assignment), &Healths::new(), NOW).plan
+    }
+
     fn launched() -> Outcome {
         Outcome {
-            step: Step::Launch(instance("web-0-1")),
+            step: launch(),
             result: Ok(Some(ContainerId("c1".to_owned()))),
         }
     }
 
     fn running() -> Container {
-        let assigned = instance("web-0-1");
-        Container {
-            id: ContainerId("c1".to_owned()),
-            instance: assigned.id,
-            namespace: assigned.workload.namespace,
-            revision: assigned.revision,
-            image_id: String::new(),
-            address: None,
-            healthcheck: None,
-            stop_grace: Span::from_secs(10),
-            state: ContainerState::Running { started_at: NOW },
-        }
+        seen("web-0-1", "c1", ContainerState::Running { started_at: NOW })
     }
 
     #[test]
     fn a_list_from_before_a_step_ended_says_nothing_about_it() {
         let assignment = held(1, vec![instance("web-0-1")]).assignment;
         let mut state = State::default();
-        let plan = state.advance(Some(&assignment), &Healths::new(), NOW);
-        assert_eq!(plan.steps, [Step::Launch(instance("web-0-1"))]);
+        let plan = advance(&mut state, &assignment);
+        assert_eq!(plan.steps, [launch()]);
 
         let early = state.list_begins();
         assert_eq!(state.finished(launched(), NOW), Then::List);
         state.listed(early, vec![]);
-        let plan = state.advance(Some(&assignment), &Healths::new(), NOW);
+        let plan = advance(&mut state, &assignment);
         assert_eq!(plan.steps, []);
         assert_eq!(plan.statuses[&id("web-0-1")].phase, Phase::Starting);
 
         let late = state.list_begins();
         state.listed(late, vec![running()]);
-        let plan = state.advance(Some(&assignment), &Healths::new(), NOW);
+        let plan = advance(&mut state, &assignment);
         assert_eq!(plan.steps, []);
         assert!(plan.statuses[&id("web-0-1")].phase.is_running());
         assert_eq!(plan.statuses[&id("web-0-1")].restarts, 0);
@@ -314,7 +379,7 @@ mod tests {
         // And when it is missing in a list from after, it is gone.
         let later = state.list_begins();
         state.listed(later, vec![]);
-        let plan = state.advance(Some(&assignment), &Healths::new(), NOW);
-        assert_eq!(plan.steps, [Step::Launch(instance("web-0-1"))]);
+        let plan = advance(&mut state, &assignment);
+        assert_eq!(plan.steps, [launch()]);
     }
 }

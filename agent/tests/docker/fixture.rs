@@ -20,7 +20,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 use windlass_agent::{
     docker::Docker,
-    runtime::{Container, ContainerId, ContainerState, Owner, Runtime},
+    runtime::{Container, ContainerId, ContainerState, Owner, Part, Result, Runtime},
 };
 use windlass_api::{
     ids::ClusterId,
@@ -95,8 +95,13 @@ impl Fixture {
         .unwrap()
     }
 
+    /// Creates the main container of an instance.
+    pub(crate) async fn created(&self, instance: &AssignedInstance) -> Result<ContainerId> {
+        create(&self.docker, &self.owner, instance).await
+    }
+
     pub(crate) async fn started(&self, instance: &AssignedInstance) -> ContainerId {
-        let id = self.docker.create(&self.owner, instance).await.unwrap();
+        let id = self.created(instance).await.unwrap();
         self.docker.start(&id).await.unwrap();
         id
     }
@@ -155,6 +160,20 @@ impl Fixture {
     pub(crate) async fn networks(&self) -> Vec<(String, String)> {
         networks_of(&self.engine, &self.owner).await
     }
+}
+
+/// Creates the main container of an instance.
+pub(crate) async fn create(
+    docker: &Docker,
+    owner: &Owner,
+    instance: &AssignedInstance,
+) -> Result<ContainerId> {
+    let main = instance
+        .template
+        .main()
+        .expect("an instance has a container");
+    let part = Part::Named(main.name.clone());
+    docker.create(owner, instance, &part, None).await
 }
 
 pub(crate) fn engine() -> bollard::Docker {

@@ -15,7 +15,7 @@ const FAILING: &str = "windlass-test:failing-health";
 /// Makes the image from a container of ours.
 async fn make_image(fixture: &Fixture) {
     let instance = fixture.instance("base-0-1", &["run"]);
-    let id = fixture.docker.create(&fixture.owner, &instance).await;
+    let id = fixture.created(&instance).await;
     let id = id.unwrap();
     let (repository, tag) = FAILING.split_once(':').unwrap();
     let options = CommitContainerOptionsBuilder::default()

@@ -9,7 +9,7 @@ use windlass_agent::{
 };
 use windlass_api::{clock, duration::Span};
 
-use crate::fixture::{Fixture, IMAGE, program};
+use crate::fixture::{Fixture, IMAGE, create, program};
 
 fn exited(state: &ContainerState) -> bool {
     matches!(state, ContainerState::Exited { .. })
@@ -22,7 +22,7 @@ async fn a_container_is_created_started_stopped_and_removed() {
     let before = clock::now();
     let instance = fixture.instance("web-0-1", &["run"]);
 
-    let id = docker.create(&fixture.owner, &instance).await.unwrap();
+    let id = fixture.created(&instance).await.unwrap();
     let created = fixture.only().await;
     assert_eq!(
         (&created.id, &created.state),
@@ -224,8 +224,7 @@ async fn an_instance_that_exists_is_adopted() {
     let id = fixture.started(&instance).await;
     let after_a_restart = Docker::connect(None).await.unwrap();
     assert_eq!(
-        after_a_restart
-            .create(&fixture.owner, &instance)
+        create(&after_a_restart, &fixture.owner, &instance)
             .await
             .unwrap(),
         id
@@ -247,7 +246,9 @@ async fn only_containers_of_the_same_cluster_and_node_are_listed() {
         ..fixture.owner.clone()
     };
     let instance = fixture.instance("web-1-2", &["run"]);
-    fixture.docker.create(&other_node, &instance).await.unwrap();
+    create(&fixture.docker, &other_node, &instance)
+        .await
+        .unwrap();
     assert_eq!(fixture.only().await.instance.as_str(), "web-0-1");
     let others = fixture.docker.list(&other_node).await.unwrap();
     assert_eq!(others.len(), 1);
@@ -263,16 +264,18 @@ async fn an_image_is_packed_once() {
     assert!(
         fixture
             .docker
-            .has_image(&IMAGE.parse().unwrap())
+            .image_id(&IMAGE.parse().unwrap())
             .await
             .unwrap()
+            .is_some()
     );
     assert!(
         !fixture
             .docker
-            .has_image(&"windlass-test:none".parse().unwrap())
+            .image_id(&"windlass-test:none".parse().unwrap())
             .await
             .unwrap()
+            .is_some()
     );
 }
 

@@ -14,9 +14,7 @@ async fn a_namespace_has_one_network_however_many_containers_begin_at_once() {
     let instances: Vec<_> = (0..6)
         .map(|n| fixture.instance(&format!("web-{n}-1"), &["run"]))
         .collect();
-    let creates = instances
-        .iter()
-        .map(|i| fixture.docker.create(&fixture.owner, i));
+    let creates = instances.iter().map(|i| fixture.created(i));
     for created in join_all(creates).await {
         created.unwrap();
     }
@@ -35,7 +33,7 @@ async fn a_network_is_removed_when_nothing_needs_it() {
     let fixture = Fixture::new().await;
     let (docker, owner) = (&fixture.docker, &fixture.owner);
     let instance = fixture.instance("web-0-1", &["run"]);
-    let id = docker.create(owner, &instance).await.unwrap();
+    let id = fixture.created(&instance).await.unwrap();
 
     docker
         .prune_networks(owner, &BTreeSet::from(["shop".parse().unwrap()]))
@@ -82,8 +80,7 @@ async fn a_network_is_removed_when_nothing_needs_it() {
 async fn a_network_that_somebody_removed_is_made_again() {
     let fixture = Fixture::new().await;
     let id = fixture
-        .docker
-        .create(&fixture.owner, &fixture.instance("web-0-1", &["run"]))
+        .created(&fixture.instance("web-0-1", &["run"]))
         .await;
     let id = id.unwrap();
     for (id, _) in fixture.networks().await {

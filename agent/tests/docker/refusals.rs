@@ -16,7 +16,7 @@ use crate::fixture::{Fixture, IMAGE};
 /// Creates and starts a container that one of the two refuses.
 async fn refused(fixture: &Fixture, container: Value) -> Error {
     let instance = fixture.instance_with("web-9-9", container);
-    let id = match fixture.docker.create(&fixture.owner, &instance).await {
+    let id = match fixture.created(&instance).await {
         Ok(id) => id,
         Err(error) => return error,
     };
@@ -42,11 +42,7 @@ async fn a_host_port_that_is_taken_is_named() {
         .started(&fixture.instance_with("web-0-1", ports.clone()))
         .await;
     let instance = fixture.instance_with("web-1-1", ports);
-    let id = fixture
-        .docker
-        .create(&fixture.owner, &instance)
-        .await
-        .unwrap();
+    let id = fixture.created(&instance).await.unwrap();
     let error = fixture.docker.start(&id).await.unwrap_err();
     assert_eq!(
         error.kind,

@@ -14,14 +14,17 @@ fn labelled(container: Value, labels: Value) -> ContainerCreateBody {
         cluster: ClusterId(Uuid::nil()),
         node: "n1".parse().unwrap(),
     };
-    let instance = serde_json::from_value(json!({
+    let instance: AssignedInstance = serde_json::from_value(json!({
         "id": "web-0-1", "workload": "shop/web", "slot": 0, "revision": 2, "goal": "Run",
         "template": {
             "kind": "Service", "containers": [container], "labels": labels,
             "restart": "Always", "stopGracePeriod": "1500ms",
         },
-    }));
-    payload(&owner, &instance.unwrap(), "windlass.00000000.n1.shop")
+    }))
+    .unwrap();
+    let container = instance.template.main().unwrap();
+    let network = Network::Own("windlass.00000000.n1.shop");
+    payload(&owner, &instance, container, None, network)
 }
 
 fn host_config_of(container: Value) -> HostConfig {
@@ -45,6 +48,7 @@ fn the_payload_of_a_plain_container_is_as_written_here() {
         ],
         "ExposedPorts": {},
         "Labels": {
+            "windlass.container": "main",
             "windlass.cluster": "00000000-0000-0000-0000-000000000000",
             "windlass.instance": "web-0-1",
             "windlass.namespace": "shop",
