@@ -126,6 +126,9 @@ pub(crate) enum Command {
     Chore(chore::Chore),
     #[command(hide = true)]
     StoreVerify(server::StoreVerify),
+    /// Do nothing until told to stop: what a pause container runs
+    #[command(hide = true)]
+    Pause,
 }
 
 impl Command {
@@ -155,7 +158,8 @@ impl Command {
             | Self::Pack(_)
             | Self::Demo(_)
             | Self::Chore(_)
-            | Self::StoreVerify(_) => ErrorFormat::Text,
+            | Self::StoreVerify(_)
+            | Self::Pause => ErrorFormat::Text,
         }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) mod get;
 pub(crate) mod job;
 pub(crate) mod logs;
 pub(crate) mod pack;
+pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod restart;
@@ -71,6 +72,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Chore(args) => return args.run(),
         Command::Rollout(args) => return with_server(&global, async |to| args.run(&to).await),
         Command::Job(args) => return with_server(&global, async |to| args.run(&to).await),
+        Command::Pause => pause::run(),
         Command::Schema => schema::run(),
         Command::Completion(args) => args.run(),
         Command::Backup(args) => args.run(),
