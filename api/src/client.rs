@@ -7,6 +7,7 @@ mod error;
 mod exchange;
 mod lines;
 mod mirror;
+mod reach;
 mod resource;
 mod watch;
 
@@ -17,6 +18,7 @@ pub use self::{
     error::Error,
     lines::Lines,
     mirror::{Change, Mirror},
+    reach::{FileBody, StreamSocket},
     resource::{Resource, Selection},
     watch::Watch,
 };

@@ -20,7 +20,10 @@ pub mod problem;
 pub mod quantity;
 pub mod resource;
 pub mod selector;
+#[cfg(feature = "socket")]
+pub mod socket;
 pub mod spec;
+pub mod stats;
 pub mod status;
 pub mod template;
 pub mod validate;

@@ -3,12 +3,11 @@
 //! An agent opens one WebSocket to [`SESSION_PATH`] and keeps it. Each text message is one JSON
 //! [`AgentFrame`] or [`ServerFrame`]. The agent begins with [`AgentFrame::Hello`]; the server
 //! answers with [`ServerFrame::Welcome`] and a full assignment, or with [`ServerFrame::Refused`].
-//! Bulk data (logs) goes over a second WebSocket that the agent opens to [`stream_path`] when
-//! the server asks for it.
+//! Bulk data (logs, what people type into a container, files) goes over a second WebSocket that the
+//! agent opens to [`stream_path`] when the server asks for it: see [`StreamRequest`].
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -24,6 +23,13 @@ use crate::{
 };
 
 mod shared;
+mod stream;
+
+pub use self::stream::{
+    CHUNK_BYTES_MAX, Channel, Control, ExecOptions, FileInfo, FileKind, FilePart, LogOptions,
+    PING_EVERY, SILENT_AFTER, STALLED_AFTER, STREAM_MESSAGE_BYTES_MAX, SignalName, StreamRequest,
+    TerminalSize,
+};
 
 /// The version of this protocol. The server refuses an agent that speaks another one.
 pub const PROTOCOL: u32 = 2;
@@ -269,42 +275,4 @@ pub struct Assignment {
     /// The instances to run or prepare.
     #[serde(with = "shared::map")]
     pub instances: BTreeMap<InstanceId, AssignedInstance>,
-}
-
-/// What a stream is to carry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    tag = "type",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
-pub enum StreamRequest {
-    /// The output of an instance's container, as binary messages; the agent closes at the end.
-    Logs {
-        /// The instance.
-        instance: InstanceId,
-        /// The container; absent: the main one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        container: Option<ContainerName>,
-        /// Which part of it.
-        options: LogOptions,
-    },
-}
-
-/// Which part of a log is wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct LogOptions {
-    /// Whether to go on with what is written from now on.
-    #[serde(default)]
-    pub follow: bool,
-    /// How many of the last lines; absent: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tail: Option<u32>,
-    /// Only what was written since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
-    /// Whether each line begins with its time.
-    #[serde(default)]
-    pub timestamps: bool,
 }

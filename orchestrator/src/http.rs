@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
-use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{controller::Handle, metrics::Metrics, sessions::Sessions};
 
@@ -37,7 +37,9 @@ mod parameters;
 mod rollouts;
 mod server;
 mod session;
+mod stats;
 mod stream;
+mod streams;
 mod watch;
 mod workloads;
 mod write;
@@ -49,14 +51,17 @@ pub(crate) use listener::serve;
 pub use loopback::{ListenError, check_listen};
 use operation::Operation;
 
-/// The largest body of a request, in bytes: 500 workloads of 2 KB each, and a bound on what a
-/// request can cost.
-const BODY_BYTES_MAX: usize = 1 << 20;
 /// The most watches at a time: one for each of a few hundred terminals and dashboards. A watch
 /// that waits holds a few KB.
 const WATCHES_MAX: usize = 500;
-/// The most logs that are read at a time. Each holds at most 1 MiB of chunks.
+/// The most logs that are read at a time. Each holds at most 512 KiB of chunks.
 const LOG_STREAMS_MAX: usize = 64;
+/// The most commands, forwarded connections and copies of files at a time: a few people with a
+/// browser that opens a handful of connections each. Each holds at most 1 MiB of chunks.
+const REACH_STREAMS_MAX: usize = 128;
+/// How many may ask for the statistics of nodes at a time: a few terminals, since each asks all
+/// agents.
+const STATS_MAX: usize = 4;
 
 /// What every handler has.
 #[derive(Debug)]
@@ -70,6 +75,8 @@ pub(crate) struct Api {
     log_streams: Arc<Semaphore>,
     /// KiB of pages that wait for their readers.
     unread: Arc<Semaphore>,
+    reach_streams: Arc<Semaphore>,
+    stats: Semaphore,
     openapi: Bytes,
 }
 
@@ -80,6 +87,10 @@ impl Api {
 
     fn log_streams_open(&self) -> usize {
         LOG_STREAMS_MAX - self.log_streams.available_permits()
+    }
+
+    fn reach_streams_open(&self) -> usize {
+        REACH_STREAMS_MAX - self.reach_streams.available_permits()
     }
 }
 
@@ -108,13 +119,14 @@ fn build(
         watches: Arc::new(Semaphore::new(WATCHES_MAX)),
         log_streams: Arc::new(Semaphore::new(LOG_STREAMS_MAX)),
         unread: Arc::new(Semaphore::new(page::UNREAD_KIB_MAX)),
+        reach_streams: Arc::new(Semaphore::new(REACH_STREAMS_MAX)),
+        stats: Semaphore::new(STATS_MAX),
         openapi: openapi::document(&operations),
     });
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(Arc::clone(&api), envelope::enclose))
         .layer(CatchPanicLayer::custom(envelope::panicked))
-        .layer(from_fn(loopback::admit))
-        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX));
+        .layer(from_fn(loopback::admit));
     operation::routes(operations)
         .fallback(operation::no_route)
         .layer(layers)

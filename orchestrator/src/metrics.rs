@@ -47,6 +47,8 @@ pub(crate) struct Now {
     pub(crate) watches: usize,
     /// How many logs are being read.
     pub(crate) log_streams: usize,
+    /// How many commands, forwarded connections and copies are open.
+    pub(crate) reach_streams: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -218,6 +220,7 @@ mod tests {
             agents: 3,
             watches: 2,
             log_streams: 1,
+            reach_streams: 4,
         }
     }
 
@@ -246,6 +249,7 @@ mod tests {
             "windlass_agents_connected 3",
             "windlass_watches_open 2",
             "windlass_log_streams_open 1",
+            "windlass_reach_streams_open 4",
             "windlass_store_writable 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

@@ -8,13 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use windlass_api::{
-    ids::{InstanceId, NodeName},
-    wire::{LogOptions, ServerFrame, StreamRequest},
+    ids::NodeName,
+    wire::{Control, ServerFrame, StreamRequest},
 };
 
 /// How many frames may wait for an agent: requests for streams only, since assignments are made
@@ -22,14 +21,49 @@ use windlass_api::{
 const OUTBOUND_DEPTH: usize = 64;
 /// The most streams that may wait for their agent to open them.
 const PENDING_MAX: usize = 256;
-/// How many chunks of a stream may wait for its reader. With chunks of at most 64 KiB that is
-/// 1 MiB for each stream.
-const CHUNKS_DEPTH: usize = 16;
+/// How many chunks of a stream may wait in each direction. With chunks of at most 64 KiB that is
+/// 512 KiB.
+const CHUNKS_DEPTH: usize = 8;
 /// How long an agent may take to open a stream.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A part of a stream, or why it broke off.
-pub(crate) type Chunk = io::Result<Bytes>;
+pub(crate) type Chunk = io::Result<Frame>;
+
+/// A part of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// Data.
+    Data(Bytes),
+    /// Something about it.
+    Control(Control),
+}
+
+/// One end of a stream. Dropping it ends the stream.
+#[derive(Debug)]
+pub(crate) struct StreamEnd {
+    /// What the other end says.
+    pub(crate) incoming: mpsc::Receiver<Chunk>,
+    /// What the other end is told.
+    pub(crate) outgoing: mpsc::Sender<Chunk>,
+}
+
+impl StreamEnd {
+    /// The two ends of a stream.
+    pub(crate) fn pair() -> (Self, Self) {
+        let (to_other, other_incoming) = mpsc::channel(CHUNKS_DEPTH);
+        let (to_one, one_incoming) = mpsc::channel(CHUNKS_DEPTH);
+        let one = Self {
+            incoming: one_incoming,
+            outgoing: to_other,
+        };
+        let other = Self {
+            incoming: other_incoming,
+            outgoing: to_one,
+        };
+        (one, other)
+    }
+}
 
 /// Why a stream could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +104,7 @@ struct Session {
 #[derive(Debug)]
 struct Pending {
     node: NodeName,
-    opened: oneshot::Sender<Result<mpsc::Receiver<Chunk>, OpenError>>,
+    opened: oneshot::Sender<Result<StreamEnd, OpenError>>,
 }
 
 /// A session that is registered until this is dropped.
@@ -113,19 +147,13 @@ impl Sessions {
         self.lock().sessions.len()
     }
 
-    /// Asks a node's agent for the log of an instance.
-    pub(crate) async fn open_logs(
+    /// Asks a node's agent for a stream.
+    pub(crate) async fn open(
         &self,
         node: &NodeName,
-        instance: &InstanceId,
-        options: LogOptions,
-    ) -> Result<impl Stream<Item = Chunk> + Send + 'static + use<>, OpenError> {
+        request: StreamRequest,
+    ) -> Result<StreamEnd, OpenError> {
         let stream = Uuid::new_v4();
-        let request = StreamRequest::Logs {
-            instance: instance.clone(),
-            container: None,
-            options,
-        };
         let (opened, answer) = oneshot::channel();
         {
             let mut inner = self.lock();
@@ -150,24 +178,23 @@ impl Sessions {
                 },
             );
         }
-        let answer = tokio::time::timeout(OPEN_WITHIN, answer).await;
-        self.lock().pending.remove(&stream);
-        let mut chunks = match answer {
-            Ok(Ok(opened)) => opened?,
-            Ok(Err(_)) => return Err(OpenError::NotConnected(node.clone())),
-            Err(_) => return Err(OpenError::TimedOut(node.clone())),
+        let _waiting = Waiting {
+            sessions: self,
+            stream,
         };
-        Ok(futures_util::stream::poll_fn(move |context| {
-            chunks.poll_recv(context)
-        }))
+        match tokio::time::timeout(OPEN_WITHIN, answer).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(_)) => Err(OpenError::NotConnected(node.clone())),
+            Err(_) => Err(OpenError::TimedOut(node.clone())),
+        }
     }
 
-    /// The agent opened a stream: where its chunks go. `None` if nobody waits for it (any more).
-    pub(crate) fn opened(&self, stream: Uuid) -> Option<mpsc::Sender<Chunk>> {
+    /// The agent opened a stream: its end of it. `None` if nobody waits for it (any more).
+    pub(crate) fn opened(&self, stream: Uuid) -> Option<StreamEnd> {
         let pending = self.lock().pending.remove(&stream)?;
-        let (sender, chunks) = mpsc::channel(CHUNKS_DEPTH);
-        pending.opened.send(Ok(chunks)).ok()?;
-        Some(sender)
+        let (asker, agent) = StreamEnd::pair();
+        pending.opened.send(Ok(asker)).ok()?;
+        Some(agent)
     }
 
     /// The agent of `node` cannot open a stream.
@@ -196,73 +223,88 @@ impl Drop for Registration {
             .is_some_and(|s| s.id == self.id)
         {
             inner.sessions.remove(&self.node);
+            // Whoever waits for a stream of it is told at once.
+            inner.pending.retain(|_, pending| pending.node != self.node);
         }
+    }
+}
+
+/// A stream that is waited for until this is dropped, also because whoever asked has gone.
+struct Waiting<'a> {
+    sessions: &'a Sessions,
+    stream: Uuid,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.sessions.lock().pending.remove(&self.stream);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::StreamExt;
-
     use super::*;
 
-    fn names() -> (NodeName, InstanceId) {
-        ("n1".parse().unwrap(), "web-0-1".parse().unwrap())
+    fn node() -> NodeName {
+        "n1".parse().unwrap()
     }
 
     #[tokio::test]
-    async fn a_stream_is_asked_for_opened_and_read() {
+    async fn a_stream_is_asked_for_opened_and_used_both_ways() {
         let sessions = Arc::new(Sessions::default());
-        let (node, instance) = names();
-        let mut registration = sessions.register(&node);
+        let mut registration = sessions.register(&node());
         let asking = {
             let sessions = Arc::clone(&sessions);
-            tokio::spawn(async move {
-                let stream = sessions
-                    .open_logs(&node, &instance, LogOptions::default())
-                    .await?;
-                Ok::<_, OpenError>(stream.collect::<Vec<_>>().await)
-            })
+            tokio::spawn(async move { sessions.open(&node(), StreamRequest::Stats).await })
         };
         let Some(ServerFrame::OpenStream { stream, .. }) = registration.outbound.recv().await
         else {
             panic!("no stream was asked for");
         };
-        let sender = sessions.opened(stream).unwrap();
-        sender
-            .send(Ok(Bytes::from_static(b"line\n")))
-            .await
-            .unwrap();
-        drop(sender);
-        let chunks = asking.await.unwrap().unwrap();
-        assert_eq!(chunks.len(), 1);
+        let mut agent = sessions.opened(stream).unwrap();
+        let mut asker = asking.await.unwrap().unwrap();
+        let line = Frame::Data(Bytes::from_static(b"line\n"));
+        agent.outgoing.send(Ok(line.clone())).await.unwrap();
+        assert_eq!(asker.incoming.recv().await.unwrap().unwrap(), line);
+        let eof = Frame::Control(Control::Eof);
+        asker.outgoing.send(Ok(eof.clone())).await.unwrap();
+        assert_eq!(agent.incoming.recv().await.unwrap().unwrap(), eof);
+        drop(agent);
+        assert!(asker.incoming.recv().await.is_none());
         assert!(sessions.opened(stream).is_none(), "a stream is opened once");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_is_not_opened_is_given_up() {
         let sessions = Arc::new(Sessions::default());
-        let (node, instance) = names();
-        let error = sessions
-            .open_logs(&node, &instance, LogOptions::default())
-            .await
-            .err();
-        assert_eq!(error, Some(OpenError::NotConnected(node.clone())));
-        let _registration = sessions.register(&node);
-        let error = sessions
-            .open_logs(&node, &instance, LogOptions::default())
-            .await
-            .err();
-        assert_eq!(error, Some(OpenError::TimedOut(node)));
+        let error = sessions.open(&node(), StreamRequest::Stats).await.err();
+        assert_eq!(error, Some(OpenError::NotConnected(node())));
+        let _registration = sessions.register(&node());
+        let error = sessions.open(&node(), StreamRequest::Stats).await.err();
+        assert_eq!(error, Some(OpenError::TimedOut(node())));
         assert!(sessions.lock().pending.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_waiting_for_a_stream_leaves_nothing_behind() {
+        let sessions = Arc::new(Sessions::default());
+        let node = node();
+        let registration = sessions.register(&node);
+        let asking = sessions.open(&node, StreamRequest::Stats);
+        let impatient = tokio::time::timeout(Duration::from_secs(1), asking).await;
+        assert!(impatient.is_err());
+        assert!(sessions.lock().pending.is_empty());
+        let (asked, ()) = tokio::join!(sessions.open(&node, StreamRequest::Stats), async {
+            drop(registration);
+        });
+        assert_eq!(asked.err(), Some(OpenError::NotConnected(node)));
     }
 
     #[tokio::test]
     async fn a_second_session_of_a_node_ends_the_first() {
         let sessions = Arc::new(Sessions::default());
-        let (node, _) = names();
-        let first = sessions.register(&node);
-        let second = sessions.register(&node);
+        let first = sessions.register(&node());
+        let second = sessions.register(&node());
         assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
         drop(first);
         assert_eq!(sessions.connected(), 1);

@@ -1,10 +1,10 @@
 //! One request and its answer: limits, retries, and errors.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
@@ -16,6 +16,10 @@ use uuid::Uuid;
 
 use super::{Error, Precondition};
 use crate::problem::{Code, Problem};
+
+mod once;
+
+pub(super) use once::Socket;
 
 /// How long making a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -33,6 +37,9 @@ const PAUSES: [Duration; 4] = [
     Duration::from_millis(1_000),
     Duration::from_millis(1_500),
 ];
+
+/// The body of a request.
+type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A request that can be sent more than once.
 #[derive(Debug)]
@@ -77,12 +84,16 @@ impl Call {
         self
     }
 
-    fn request(&self, base: &Uri) -> Request<Full<Bytes>> {
-        let mut request = Request::builder().method(self.method.clone()).uri(format!(
+    fn head(&self, base: &Uri) -> http::request::Builder {
+        Request::builder().method(self.method.clone()).uri(format!(
             "{}{}",
             base.to_string().trim_end_matches('/'),
             self.path
-        ));
+        ))
+    }
+
+    fn request(&self, base: &Uri) -> Request<Body> {
+        let mut request = self.head(base);
         if !self.body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
@@ -92,18 +103,20 @@ impl Call {
         if let Some(key) = self.idempotency_key {
             request = request.header("idempotency-key", key.to_string());
         }
-        request
-            .body(Full::new(self.body.clone()))
-            .expect("the base is a URI, and names and encoded queries keep it one")
+        let body = Full::new(self.body.clone()).map_err(|never| match never {});
+        request.body(body.boxed_unsync()).expect(VALID)
     }
 }
+
+/// Why a request can be built.
+const VALID: &str = "the base is a URI, and names and encoded queries keep it one";
 
 /// Sends requests to one server.
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
     base: Uri,
     server: String,
-    http: legacy::Client<HttpConnector, Full<Bytes>>,
+    http: legacy::Client<HttpConnector, Body>,
 }
 
 impl Exchange {
@@ -182,18 +195,19 @@ impl Exchange {
     }
 
     async fn head(&self, call: &Call) -> Result<Response<Incoming>, Attempt> {
-        self.http
-            .request(call.request(&self.base))
-            .await
-            .map_err(|error| {
-                let why = innermost(&error);
-                let server = self.server.clone();
-                Attempt::from(if error.is_connect() {
-                    Error::Unreachable { server, why }
-                } else {
-                    Error::Broken { server, why }
-                })
+        self.ask(call.request(&self.base)).await
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Result<Response<Incoming>, Attempt> {
+        self.http.request(request).await.map_err(|error| {
+            let why = innermost(&error);
+            let server = self.server.clone();
+            Attempt::from(if error.is_connect() {
+                Error::Unreachable { server, why }
+            } else {
+                Error::Broken { server, why }
             })
+        })
     }
 
     /// The response, if it is not a refusal.

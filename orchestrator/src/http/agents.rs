@@ -10,7 +10,10 @@ use axum::{
     response::Response,
 };
 use uuid::Uuid;
-use windlass_api::{problem::Code, wire::FRAME_BYTES_MAX};
+use windlass_api::{
+    problem::Code,
+    wire::{FRAME_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX},
+};
 
 use super::{Api, parameters::PathParameters, session, stream};
 use crate::error::Error;
@@ -22,7 +25,8 @@ pub(super) async fn session(
 ) -> Result<Response, Error> {
     let (handle, sessions) = (api.handle.clone(), Arc::clone(&api.sessions));
     let shutdown = api.shutdown.clone();
-    Ok(bounded(upgrade)?.on_upgrade(|socket| session::serve(socket, handle, sessions, shutdown)))
+    Ok(bounded(upgrade, FRAME_BYTES_MAX)?
+        .on_upgrade(|socket| session::serve(socket, handle, sessions, shutdown)))
 }
 
 /// Opens a stream that the server asked for.
@@ -32,21 +36,23 @@ pub(super) async fn stream(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Error> {
     let id: Uuid = path.get("stream")?;
-    let upgrade = bounded(upgrade)?;
-    let chunks = api
+    let upgrade = bounded(upgrade, STREAM_MESSAGE_BYTES_MAX)?;
+    let end = api
         .sessions
         .opened(id)
         .ok_or_else(|| Error::new(Code::NotFound, "nobody waits for that stream (any more)"))?;
-    Ok(upgrade.on_upgrade(|socket| stream::pipe(socket, chunks)))
+    let shutdown = api.shutdown.clone();
+    Ok(upgrade.on_upgrade(|socket| stream::pump(socket, end, shutdown)))
 }
 
 fn bounded(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    bytes_max: usize,
 ) -> Result<WebSocketUpgrade, Error> {
     match upgrade {
         Ok(upgrade) => Ok(upgrade
-            .max_message_size(FRAME_BYTES_MAX)
-            .max_frame_size(FRAME_BYTES_MAX)),
+            .max_message_size(bytes_max)
+            .max_frame_size(bytes_max)),
         Err(rejection) => Err(Error::malformed(format!(
             "this route is for the WebSockets of agents: {rejection}"
         ))),

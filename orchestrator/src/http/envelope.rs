@@ -14,7 +14,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 use windlass_api::problem::{Code, PROBLEM_JSON, Problem};
 
-use super::{Api, BODY_BYTES_MAX};
+use super::{Api, operation::BODY_BYTES_MAX};
 use crate::error::Error;
 
 /// The header with a request's id, in both directions.

@@ -1,6 +1,6 @@
 //! Instances, one at a time, and their output.
 
-use std::{io, pin::Pin, sync::Arc};
+use std::{io, sync::Arc};
 
 use axum::{
     body::Body,
@@ -8,17 +8,17 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures_util::{Stream, StreamExt};
+use bytes::Bytes;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use windlass_api::{
-    ids::{InstanceId, Namespace},
+    ids::{ContainerName, InstanceId, Namespace, NodeName},
     problem::Code,
     resource::Instance,
-    wire::LogOptions,
+    wire::{Control, LogOptions, StreamRequest},
 };
 use windlass_core::cluster::Cluster;
 
@@ -28,12 +28,18 @@ use super::{
     etag,
     parameters::{PathParameters, Query},
 };
-use crate::{error::Error, sessions::Chunk};
+use crate::{
+    error::Error,
+    sessions::{Frame, StreamEnd},
+};
 
 /// Which part of the output is wanted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct LogQuery {
+    /// Whose output. Default: that of the main container.
+    #[schemars(with = "String")]
+    container: Option<ContainerName>,
     /// Go on with what is written from now on.
     #[serde(default, deserialize_with = "flag")]
     follow: bool,
@@ -49,7 +55,7 @@ pub(super) struct LogQuery {
 }
 
 /// `?follow` is as good as `?follow=true`.
-fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
         "" | "true" => Ok(true),
         "false" => Ok(false),
@@ -83,16 +89,7 @@ pub(super) async fn logs(
         &path.namespace()?,
         &path.get("instance")?,
     )?;
-    let Some(node) = &instance.node else {
-        let reason = instance
-            .status
-            .phase
-            .reason()
-            .filter(|reason| !reason.is_empty());
-        let reason = reason.unwrap_or("it was made a moment ago");
-        let detail = format!("no node was found for {} yet: {reason}", instance.name);
-        return Err(Error::new(Code::Conflict, detail));
-    };
+    let node = node_of(&instance)?;
     let permit = Arc::clone(&api.log_streams)
         .try_acquire_owned()
         .map_err(|_| {
@@ -100,6 +97,7 @@ pub(super) async fn logs(
             Error::new(Code::Overloaded, detail)
         })?;
     let LogQuery {
+        container,
         follow,
         tail,
         since,
@@ -111,47 +109,79 @@ pub(super) async fn logs(
         since,
         timestamps,
     };
-    let chunks = api
-        .sessions
-        .open_logs(node, &instance.name, options)
-        .await?;
+    let request = StreamRequest::Logs {
+        instance: instance.name.clone(),
+        container,
+        options,
+    };
     let output = Output {
-        chunks: Box::pin(chunks),
+        end: api.sessions.open(node, request).await?,
         shutdown: api.shutdown.clone(),
         _permit: permit,
     };
-    let output = futures_util::stream::unfold(Some(output), |output| async {
-        let mut output = output?;
-        let chunk = output.next().await?;
-        // What broke off is not read on.
-        let rest = chunk.is_ok().then_some(output);
-        Some((chunk, rest))
-    });
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-    Ok((headers, Body::from_stream(output)).into_response())
+    Ok((headers, output.into_body()).into_response())
 }
 
-/// An output that is being read.
-struct Output<S> {
-    chunks: Pin<Box<S>>,
-    shutdown: CancellationToken,
-    _permit: OwnedSemaphorePermit,
+/// What an agent sends, which is being read as the body of an answer.
+pub(super) struct Output {
+    pub(super) end: StreamEnd,
+    pub(super) shutdown: CancellationToken,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
-impl<S: Stream<Item = Chunk>> Output<S> {
-    async fn next(&mut self) -> Option<Chunk> {
-        match self.shutdown.run_until_cancelled(self.chunks.next()).await {
-            Some(chunk) => chunk,
-            // An error, since a plain end would say that the output ends here.
-            None => Some(Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the server stops",
-            ))),
+impl Output {
+    /// The data, until it ends or breaks off.
+    pub(super) fn into_body(self) -> Body {
+        let chunks = futures_util::stream::unfold(Some(self), |output| async {
+            let mut output = output?;
+            let chunk = output.next().await?;
+            // What broke off is not read on.
+            let rest = chunk.is_ok().then_some(output);
+            Some((chunk, rest))
+        });
+        Body::from_stream(chunks)
+    }
+
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            let chunk = self.end.incoming.recv();
+            match self.shutdown.run_until_cancelled(chunk).await {
+                Some(Some(Ok(Frame::Data(bytes)))) => return Some(Ok(bytes)),
+                Some(Some(Ok(Frame::Control(Control::Failed { reason, .. })))) => {
+                    return Some(Err(io::Error::other(reason)));
+                }
+                Some(Some(Ok(Frame::Control(_)))) => {}
+                Some(Some(Err(error))) => return Some(Err(error)),
+                Some(None) => return None,
+                // An error, since a plain end would say that the output ends here.
+                None => {
+                    return Some(Err(io::Error::new(
+                        io::ErrorKind::ConnectionAborted,
+                        "the server stops",
+                    )));
+                }
+            }
         }
     }
 }
 
-fn find(cluster: &Cluster, namespace: &Namespace, id: &InstanceId) -> Result<Instance, Error> {
+/// The node that an instance is on, which one has to be to be reached.
+pub(super) fn node_of(instance: &Instance) -> Result<&NodeName, Error> {
+    instance.node.as_ref().ok_or_else(|| {
+        let reason = instance.status.phase.reason();
+        let reason = reason.filter(|reason| !reason.is_empty());
+        let reason = reason.unwrap_or("it was made a moment ago");
+        let detail = format!("no node was found for {} yet: {reason}", instance.name);
+        Error::new(Code::Conflict, detail)
+    })
+}
+
+pub(super) fn find(
+    cluster: &Cluster,
+    namespace: &Namespace,
+    id: &InstanceId,
+) -> Result<Instance, Error> {
     let instance = Instances::get(cluster, id).filter(|i| i.namespace == *namespace);
     instance.ok_or_else(|| {
         Error::new(

@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use super::check_listen;
 
 /// The most connections at a time; further ones wait in the kernel's queue. 1,000 agents have one
-/// session each; 64 logs have two connections, 500 watches and 64 requests one: 1,692. The rest is
-/// for connections that are idle between two requests.
+/// session each; 64 logs and 128 commands, forwarded connections and copies have two connections, 500
+/// watches and 64 requests one: 1,948. The rest is for connections that are idle between requests.
 const CONNECTIONS_MAX: usize = 2_048;
 /// How long a client may take for the head of a request, or do nothing before the next one.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);

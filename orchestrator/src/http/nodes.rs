@@ -50,7 +50,7 @@ pub(super) async fn patch(
     Ok(etag::tagged(StatusCode::OK, node.version, &node))
 }
 
-fn find(cluster: &Cluster, name: &NodeName) -> Result<Node, Error> {
+pub(super) fn find(cluster: &Cluster, name: &NodeName) -> Result<Node, Error> {
     Nodes::get(cluster, name)
         .ok_or_else(|| Error::new(Code::NotFound, format!("there is no node {name}")))
 }

@@ -8,7 +8,7 @@ use windlass_api::{
     problem::{PROBLEM_JSON, Problem},
 };
 
-use super::operation::{Operation, RequestHeader};
+use super::operation::{Operation, RequestBody, RequestHeader};
 
 /// The document as JSON.
 pub(super) fn document(operations: &[Operation]) -> Bytes {
@@ -83,10 +83,13 @@ fn describe_one(operation: &Operation, generator: &mut SchemaGenerator) -> Value
         "responses": responses,
     });
     if let Some(body) = operation.body {
-        described["requestBody"] = json!({
-            "required": true,
-            "content": { "application/json": { "schema": body(generator) } },
-        });
+        let content = match body {
+            RequestBody::Json(schema) => {
+                json!({ "application/json": { "schema": schema(generator) } })
+            }
+            RequestBody::Stream(media_type) => json!({ media_type: {} }),
+        };
+        described["requestBody"] = json!({ "required": true, "content": content });
     }
     described
 }

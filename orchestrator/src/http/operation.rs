@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tower::{
     ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed, timeout::error::Elapsed,
 };
+use tower_http::limit::RequestBodyLimitLayer;
 use windlass_api::problem::Code;
 
 use super::{Api, parameters::NoQuery};
@@ -29,6 +30,10 @@ use crate::error::Error;
 pub(super) const REQUESTS_MAX: usize = 64;
 /// How long a plain request may take, its body included.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// The largest body of a request, in bytes, where it is read as a whole: 500 workloads of 2 KB
+/// each, and a bound on what a request can cost.
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Makes the schema of a type, and of those in it.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -43,7 +48,7 @@ pub(super) struct Operation {
     /// The parameters in the query, as the properties of a schema.
     pub(super) query: Option<SchemaOf>,
     pub(super) headers: Vec<RequestHeader>,
-    pub(super) body: Option<SchemaOf>,
+    pub(super) body: Option<RequestBody>,
     pub(super) answers: Vec<Answer>,
     budget: Budget,
     handler: MethodRouter<Arc<Api>>,
@@ -55,6 +60,15 @@ pub(super) enum RequestHeader {
     IfMatch,
     IfNoneMatch,
     IdempotencyKey,
+}
+
+/// What an operation takes.
+#[derive(Clone, Copy)]
+pub(super) enum RequestBody {
+    /// JSON, which is read as a whole.
+    Json(SchemaOf),
+    /// Bytes of this media type, however many: they are passed on as they come.
+    Stream(&'static str),
 }
 
 /// An answer that is not an error.
@@ -130,6 +144,25 @@ impl Operation {
         Self::new(method, path, id, summary, handler).header(RequestHeader::IdempotencyKey)
     }
 
+    /// An operation that takes bytes of this media type, however many, and deals with them as they
+    /// come. It has its own budget.
+    pub(super) fn upload<H, T>(
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: H,
+        media_type: &'static str,
+    ) -> Self
+    where
+        H: Handler<T, Arc<Api>>,
+        T: 'static,
+    {
+        Self {
+            body: Some(RequestBody::Stream(media_type)),
+            ..Self::new(Method::PUT, path, id, summary, handler).with_own_budget()
+        }
+    }
+
     /// It takes these parameters in the query; without this, none.
     pub(super) fn query<Q: JsonSchema>(mut self) -> Self {
         self.query = Some(Q::json_schema);
@@ -144,7 +177,9 @@ impl Operation {
 
     /// It takes this as JSON.
     pub(super) fn body<B: JsonSchema>(mut self) -> Self {
-        self.body = Some(|generator| generator.subschema_for::<B>());
+        self.body = Some(RequestBody::Json(|generator| {
+            generator.subschema_for::<B>()
+        }));
         self
     }
 
@@ -205,6 +240,12 @@ impl Operation {
         let handler = match self.query {
             Some(_) => self.handler,
             None => self.handler.layer(from_fn(without_query)),
+        };
+        let handler = match self.body {
+            Some(RequestBody::Stream(_)) => handler,
+            Some(RequestBody::Json(_)) | None => {
+                handler.layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
+            }
         };
         match self.budget {
             Budget::Own => handler,

@@ -6,7 +6,8 @@ use windlass_api::{
     apply::{ApplyRequest, ApplyResponse},
     list::{List, WatchEvent},
     resource::{Instance, Node, NodePatch, Revision, RolloutAction, Scale, ServerInfo, Workload},
-    wire::SESSION_PATH,
+    stats::Stats,
+    wire::{FileInfo, SESSION_PATH},
 };
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     list::{self, ListQuery},
     nodes,
     operation::{Operation, RequestHeader},
-    rollouts, server, workloads,
+    rollouts, server, stats, streams, workloads,
 };
 
 const EVENT_STREAM: &str = "text/event-stream";
@@ -30,6 +31,7 @@ pub(super) fn all() -> Vec<Operation> {
     operations.extend(of_workloads());
     operations.extend(of_changes());
     operations.extend(of_instances_and_nodes());
+    operations.extend(of_streams());
     operations.extend(of_agents());
     operations
 }
@@ -247,6 +249,65 @@ fn of_instances_and_nodes() -> Vec<Operation> {
         .header(RequestHeader::IfMatch)
         .body::<NodePatch>()
         .answers::<Node>(StatusCode::OK, "The node after it."),
+    ]
+}
+
+fn of_streams() -> Vec<Operation> {
+    const FILES: &str = "/v1/instances/{namespace}/{instance}/files";
+    vec![
+        Operation::get(
+            "/v1/instances/{namespace}/{instance}/exec",
+            "exec",
+            "Run a command in an instance, through a WebSocket. What is sent in binary messages is \
+             its input; what comes begins with a byte, 1 for output or 2 for errors. Text messages \
+             are JSON, like {\"type\":\"exit\",\"code\":0}.",
+            streams::exec,
+        )
+        .query::<streams::ExecQuery>()
+        .answers_empty(StatusCode::SWITCHING_PROTOCOLS, "The command is being run.")
+        .with_own_budget(),
+        Operation::get(
+            "/v1/instances/{namespace}/{instance}/ports/{port}",
+            "forwardPort",
+            "Connect to a TCP port of an instance, through a WebSocket. Binary messages are what \
+             goes over the connection; the text message {\"type\":\"eof\"} closes one direction.",
+            streams::forward,
+        )
+        .answers_empty(StatusCode::SWITCHING_PROTOCOLS, "The connection is open.")
+        .with_own_budget(),
+        Operation::get(
+            FILES,
+            "readFiles",
+            "Read a file or folder of an instance as a tar archive.",
+            streams::read_files,
+        )
+        .query::<streams::FileQuery>()
+        .answers_as::<String>(StatusCode::OK, "The archive.", streams::TAR)
+        .answers::<FileInfo>(StatusCode::OK, "")
+        .with_own_budget(),
+        Operation::upload(
+            FILES,
+            "writeFiles",
+            "Unpack a tar archive in a folder of an instance. What is there of the same name is \
+             overwritten.",
+            streams::write_files,
+            streams::TAR,
+        )
+        .query::<streams::FolderQuery>()
+        .answers_empty(StatusCode::NO_CONTENT, "It is unpacked."),
+        Operation::get(
+            "/v1/stats",
+            "getStats",
+            "What nodes and instances use at the moment. It is measured for this answer, which \
+             takes about a second.",
+            stats::get,
+        )
+        .query::<stats::StatsQuery>()
+        .answers::<Stats>(
+            StatusCode::OK,
+            "What each node said, or why it said nothing.",
+        )
+        .with_own_budget(),
     ]
 }
 

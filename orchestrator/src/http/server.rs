@@ -62,6 +62,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         agents: api.sessions.connected(),
         watches: api.watches_open(),
         log_streams: api.log_streams_open(),
+        reach_streams: api.reach_streams_open(),
     };
     (
         [(header::CONTENT_TYPE, OPENMETRICS)],

@@ -8,5 +8,6 @@ mod limits;
 mod lists;
 mod logs;
 mod sockets;
+mod streams;
 mod watches;
 mod writes;

@@ -63,6 +63,11 @@ pub(super) fn take(now: &Now) -> Registry {
             "Logs that are being read",
             number(now.log_streams),
         ),
+        (
+            "reach_streams_open",
+            "Commands, forwarded connections and copies of files that are open",
+            number(now.reach_streams),
+        ),
         ("state_version", "The version of the state", version),
         (
             "store_writable",

@@ -11,6 +11,7 @@ use windlass_api::{
 };
 
 use super::fixture::{Answer, Server};
+use crate::sessions::Frame;
 
 /// A server with one instance on a node, and its logs' path.
 async fn with_instance() -> (Arc<Server>, String) {
@@ -30,21 +31,30 @@ fn read(server: &Arc<Server>, target: String) -> tokio::task::JoinHandle<Answer>
 async fn the_output_comes_through_from_the_agent() {
     let (server, logs) = with_instance().await;
     let mut registration = server.sessions.register(&server.node("n1"));
-    let target = format!("{logs}?follow&tail=10&since=2026-01-01T00:00:00Z&timestamps=false");
+    let target = format!(
+        "{logs}?follow&tail=10&since=2026-01-01T00:00:00Z&timestamps=false&container=proxy"
+    );
     let reading = read(&server, target);
     let Some(ServerFrame::OpenStream { stream, request }) = registration.outbound.recv().await
     else {
         panic!("no stream was asked for");
     };
-    let StreamRequest::Logs { options, .. } = request;
+    let StreamRequest::Logs {
+        container, options, ..
+    } = request
+    else {
+        panic!("something else was asked for: {request:?}");
+    };
+    assert_eq!(container.unwrap().as_str(), "proxy");
     assert!(options.follow && !options.timestamps);
     assert_eq!(options.tail, Some(10));
     assert_eq!(options.since, Some("2026-01-01T00:00:00Z".parse().unwrap()));
-    let chunks = server.sessions.opened(stream).unwrap();
+    let agent = server.sessions.opened(stream).unwrap();
     for line in ["one\n", "two\n"] {
-        chunks.send(Ok(Bytes::from(line))).await.unwrap();
+        let line = Frame::Data(Bytes::from(line));
+        agent.outgoing.send(Ok(line)).await.unwrap();
     }
-    drop(chunks);
+    drop(agent);
     let answer = reading.await.unwrap();
     assert_eq!(answer.text(), "one\ntwo\n");
     assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");

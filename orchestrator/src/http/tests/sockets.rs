@@ -11,13 +11,13 @@ use tokio::{
 use super::fixture::{Server, manifest};
 use crate::http::serve;
 
-struct Listening {
-    server: Server,
-    port: u16,
+pub(super) struct Listening {
+    pub(super) server: Server,
+    pub(super) port: u16,
     task: JoinHandle<std::io::Result<()>>,
 }
 
-async fn listen() -> Listening {
+pub(super) async fn listen() -> Listening {
     let server = Server::start();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
