@@ -58,6 +58,7 @@ mod pause;
 mod payload;
 mod pull;
 mod volumes;
+mod reach;
 
 pub use pack::PackOutcome;
 

@@ -32,6 +32,8 @@ use crate::runtime::{
     ExecOutput, Healthcheck, Owner, Part, Result, Runtime,
 };
 
+mod reach;
+
 /// When every fake engine was switched on.
 const EPOCH: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -87,6 +89,7 @@ struct State {
     failures: BTreeMap<Call, VecDeque<Error>>,
     panics: BTreeSet<Call>,
     calls: BTreeMap<Call, usize>,
+    reached: Vec<String>,
     events_lost: bool,
     serial: u64,
 }

@@ -27,6 +27,7 @@ use crate::{
     dial::{Dial, Server},
     history::Histories,
     ledger::Ledger,
+    reach::Reach,
     reconciler::{Local, Reconciler},
     runtime::{Owner, Runtime},
     session::{Introduction, Session},
@@ -49,6 +50,7 @@ mod keeper;
 mod ledger;
 mod plan;
 mod probe;
+pub mod reach;
 mod reconciler;
 pub mod runtime;
 mod session;
@@ -121,7 +123,7 @@ pub enum Error {
 ///
 /// # Errors
 /// If the configuration or the data directory cannot be used, or a part of it breaks down.
-pub async fn run<R: Runtime>(
+pub async fn run<R: Runtime + Reach>(
     config: Config,
     runtime: R,
     shutdown: CancellationToken,
@@ -187,7 +189,7 @@ struct Parts<D, R> {
 /// The name of a task that ended, or why the reconciler could not go on.
 type Ended = Result<&'static str, tokio::task::JoinError>;
 
-impl<D: Dial, R: Runtime> Parts<D, R> {
+impl<D: Dial, R: Runtime + Reach> Parts<D, R> {
     fn new(config: Config, kept: Kept, runtime: Arc<R>, dial: Arc<D>) -> Self {
         let cluster = kept.ledger.held().map(|h| h.cluster);
         let machine = kept.identity.machine.clone();
@@ -224,6 +226,8 @@ impl<D: Dial, R: Runtime> Parts<D, R> {
             dial: Arc::clone(&self.dial),
             runtime: Arc::clone(&self.runtime),
             board: Arc::clone(&self.board),
+            ledger: Arc::clone(&self.ledger),
+            node: self.config.node.clone(),
             requests: asked,
             failures: failed,
         };

@@ -162,6 +162,8 @@ pub enum ErrorKind {
     NameTaken,
     /// The container is not there.
     NoSuchContainer,
+    /// There is no such file or folder in the container.
+    NoSuchFile,
     /// The disk is full.
     NoSpace,
     /// The container cannot start as it is described: no such program, user or directory.

@@ -1,43 +1,32 @@
 //! Bulk data, each stream over a connection of its own that the agent opens when the server asks.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
-    task::JoinSet,
-    time::timeout,
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        self, Message, Utf8Bytes,
-        protocol::{CloseFrame, frame::coding::CloseCode},
-    },
-};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use windlass_api::{
-    ids::InstanceId,
-    wire::{LogOptions, StreamRequest, stream_path},
+    ids::{ContainerName, InstanceId, NodeName},
+    socket::{self, Incoming, Outgoing},
+    wire::{Control, StreamRequest, stream_path},
 };
 
 use crate::{
     board::Board,
     dial::Dial,
-    runtime::{BoxStream, ContainerId, Runtime},
+    ledger::Ledger,
+    reach::Reach,
+    runtime::{ContainerId, Runtime},
 };
 
-/// How many streams may be open at a time: more people than ever look at one node's logs.
+mod exec;
+mod files;
+mod forward;
+mod logs;
+mod stats;
+
+/// How many streams may be open at a time: more people than ever look at one node.
 const STREAMS_MAX: usize = 64;
-
-/// How long a reader may take nothing before its stream is given up.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
-
-/// The longest reason in a close frame, in bytes: a control frame has 125, two are the code.
-const REASON_BYTES_MAX: usize = 123;
 
 /// A stream that the server asked for.
 #[derive(Debug)]
@@ -63,8 +52,12 @@ pub(crate) struct Streams<D, R> {
     pub(crate) dial: Arc<D>,
     /// The engine.
     pub(crate) runtime: Arc<R>,
-    /// Which container an instance has.
+    /// Which containers an instance has.
     pub(crate) board: Arc<Board>,
+    /// Which of them is the main one.
+    pub(crate) ledger: Arc<Ledger>,
+    /// The node's name.
+    pub(crate) node: NodeName,
     /// What is asked for.
     pub(crate) requests: mpsc::Receiver<Request>,
     /// What cannot be served.
@@ -74,7 +67,7 @@ pub(crate) struct Streams<D, R> {
 /// Where a queue of requests or failures is bounded: all streams asked for at once.
 pub(crate) const QUEUE_MAX: usize = STREAMS_MAX;
 
-impl<D: Dial, R: Runtime> Streams<D, R> {
+impl<D: Dial, R: Runtime + Reach> Streams<D, R> {
     /// Serves until `shutdown`, which cuts all streams off.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut open: JoinSet<Option<Failure>> = JoinSet::new();
@@ -109,105 +102,177 @@ impl<D: Dial, R: Runtime> Streams<D, R> {
 
     fn open(&self, open: &mut JoinSet<Option<Failure>>, request: Request) {
         let Request { stream, what } = request;
-        let StreamRequest::Logs {
-            instance,
-            container: _,
-            options,
-        } = what;
-        let container = container_of(&self.board, &instance);
-        let (dial, runtime) = (Arc::clone(&self.dial), Arc::clone(&self.runtime));
+        let service = Service {
+            dial: Arc::clone(&self.dial),
+            runtime: Arc::clone(&self.runtime),
+            board: Arc::clone(&self.board),
+            ledger: Arc::clone(&self.ledger),
+            node: self.node.clone(),
+            stream,
+        };
         open.spawn(async move {
-            let served = async {
-                let logs = logs(&*runtime, &instance, container, &options).await?;
-                let path = stream_path(stream);
-                let socket = dial.dial(&path).await.map_err(|e| e.to_string())?;
-                Ok(pipe(logs, socket).await)
-            };
-            match served.await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => {
-                    tracing::debug!(%instance, reason = %error, "a stream was cut off");
+            match Box::pin(service.serve(what)).await {
+                Ok(()) => None,
+                Err(Trouble::CutOff(error)) => {
+                    tracing::debug!(%stream, reason = %error, "a stream was cut off");
                     None
                 }
-                Err(reason) => Some(Failure { stream, reason }),
+                Err(Trouble::NotOpened(reason)) => Some(Failure { stream, reason }),
             }
         });
     }
 }
 
-fn container_of(board: &Board, instance: &InstanceId) -> Option<ContainerId> {
-    let snapshot = board.snapshot.borrow();
-    let status = snapshot.as_ref()?.statuses.get(instance)?;
-    let container = status.containers.first()?;
-    container.id.clone().map(ContainerId)
+/// What went wrong with a stream.
+#[derive(Debug)]
+enum Trouble {
+    /// It was not opened: the server is told on the session.
+    NotOpened(String),
+    /// It broke off: the server saw it.
+    CutOff(socket::Error),
 }
 
-async fn logs<R: Runtime>(
-    runtime: &R,
-    instance: &InstanceId,
-    container: Option<ContainerId>,
-    options: &LogOptions,
-) -> Result<BoxStream<Bytes>, String> {
-    let container = container.ok_or_else(|| {
-        format!("{instance} has no container on its node, so there is no log to read")
-    })?;
-    let logs = runtime.logs(&container, options).await;
-    logs.map_err(|e| format!("the log of {instance} cannot be read: {e}"))
-}
-
-/// Sends what comes until one side ends.
-async fn pipe<S>(
-    mut data: BoxStream<Bytes>,
-    mut socket: WebSocketStream<S>,
-) -> Result<(), tungstenite::Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    // Both waits can be cancelled: what was not taken out stays in the stream.
-    let farewell = loop {
-        tokio::select! {
-            chunk = data.next() => match chunk {
-                Some(Ok(bytes)) => in_time(socket.send(Message::Binary(bytes))).await?,
-                Some(Err(error)) => break CloseFrame {
-                    code: CloseCode::Error,
-                    reason: clip(&error.message).into(),
-                },
-                None => break CloseFrame {
-                    code: CloseCode::Normal,
-                    reason: Utf8Bytes::default(),
-                },
-            },
-            message = socket.next() => match message {
-                Some(Ok(Message::Close(_))) | None => return Ok(()),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(error),
-            },
-        }
-    };
-    in_time(socket.close(Some(farewell))).await?;
-    // The other side answers the farewell when it has read everything before it.
-    in_time(async {
-        while let Some(message) = socket.next().await {
-            if message?.is_close() {
-                break;
-            }
-        }
-        Ok(())
-    })
-    .await
-}
-
-async fn in_time(
-    send: impl Future<Output = Result<(), tungstenite::Error>>,
-) -> Result<(), tungstenite::Error> {
-    match timeout(STALL_LIMIT, send).await {
-        Ok(result) => result,
-        Err(_) => Err(tungstenite::Error::Io(std::io::ErrorKind::TimedOut.into())),
+impl From<socket::Error> for Trouble {
+    fn from(error: socket::Error) -> Self {
+        Self::CutOff(error)
     }
 }
 
-fn clip(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
+impl From<String> for Trouble {
+    fn from(reason: String) -> Self {
+        Self::NotOpened(reason)
+    }
+}
+
+/// One stream.
+struct Service<D, R> {
+    dial: Arc<D>,
+    runtime: Arc<R>,
+    board: Arc<Board>,
+    ledger: Arc<Ledger>,
+    node: NodeName,
+    stream: Uuid,
+}
+
+/// An open stream.
+type Socket<D> = (Outgoing<<D as Dial>::Io>, Incoming<<D as Dial>::Io>);
+
+impl<D: Dial, R: Runtime + Reach> Service<D, R> {
+    async fn serve(&self, what: StreamRequest) -> Result<(), Trouble> {
+        match what {
+            StreamRequest::Logs {
+                instance,
+                container,
+                options,
+            } => {
+                let id = self.container(&instance, container.as_ref())?;
+                let logs = self.runtime.logs(&id, &options).await;
+                let logs =
+                    logs.map_err(|e| format!("the log of {instance} cannot be read: {e}"))?;
+                logs::send(logs, self.open().await?).await
+            }
+            StreamRequest::Exec {
+                instance,
+                container,
+                options,
+            } => {
+                let id = self.container(&instance, container.as_ref())?;
+                let exec = self.runtime.prepare(&id, &options).await;
+                let exec = exec.map_err(|e| e.to_string())?;
+                exec::serve(&*self.runtime, &exec, &options, self.open().await?).await
+            }
+            StreamRequest::Forward { instance, port } => {
+                let connection = forward::connect(self.address(&instance)?, port).await?;
+                forward::serve(connection, self.open().await?).await
+            }
+            StreamRequest::ReadFiles {
+                instance,
+                container,
+                path,
+                part,
+            } => {
+                let id = self.container(&instance, container.as_ref())?;
+                let found = self.runtime.file_info(&id, &path).await;
+                let found = found.map_err(|e| e.to_string())?;
+                files::read(&*self.runtime, &id, found, part, self.open().await?).await
+            }
+            StreamRequest::WriteFiles {
+                instance,
+                container,
+                path,
+            } => {
+                let id = self.container(&instance, container.as_ref())?;
+                files::write(&*self.runtime, &id, &path, self.open().await?).await
+            }
+            StreamRequest::Stats => {
+                let cluster = *self.board.cluster.borrow();
+                let machine = self.board.machine.borrow().clone();
+                let usage = stats::measure(&*self.runtime, cluster, &self.node, machine).await?;
+                stats::send(&usage, self.open().await?).await
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Socket<D>, Trouble> {
+        let socket = self.dial.dial(&stream_path(self.stream)).await;
+        Ok(socket::split(socket.map_err(|e| e.to_string())?))
+    }
+
+    /// A container of an instance: the one of that name, or the main one.
+    fn container(
+        &self,
+        instance: &InstanceId,
+        name: Option<&ContainerName>,
+    ) -> Result<ContainerId, String> {
+        let snapshot = self.board.snapshot.borrow();
+        let status = snapshot.as_ref().and_then(|s| s.statuses.get(instance));
+        let containers = status.map_or(&[][..], |status| &status.containers);
+        let main = self.main_container(instance);
+        let found = match name.or(main.as_ref()) {
+            Some(name) => containers.iter().find(|container| container.name == *name),
+            // It is not wanted any more, and nobody knows which one was the main one.
+            None => containers.iter().rfind(|container| container.id.is_some()),
+        };
+        match (found, name) {
+            (None, Some(name)) if !containers.is_empty() => {
+                let names = containers.iter().map(|container| container.name.as_str());
+                let names = names.collect::<Vec<_>>().join(", ");
+                Err(format!(
+                    "{instance} has no container {name}: it has {names}"
+                ))
+            }
+            (Some(container), _) if let Some(id) = &container.id => Ok(ContainerId(id.clone())),
+            _ => Err(format!(
+                "{instance} has no container on its node at the moment"
+            )),
+        }
+    }
+
+    fn main_container(&self, instance: &InstanceId) -> Option<ContainerName> {
+        let held = self.ledger.held()?;
+        let assigned = held.assignment.instances.get(instance)?;
+        Some(assigned.template.main()?.name.clone())
+    }
+
+    fn address(&self, instance: &InstanceId) -> Result<std::net::IpAddr, String> {
+        let snapshot = self.board.snapshot.borrow();
+        let status = snapshot.as_ref().and_then(|s| s.statuses.get(instance));
+        status
+            .and_then(|status| status.address)
+            .ok_or_else(|| format!("{instance} has no address on its node: it does not run"))
+    }
+}
+
+/// Says on an open stream that it did not work.
+async fn fail<S>(
+    (mut outgoing, incoming): (Outgoing<S>, Incoming<S>),
+    why: Control,
+) -> Result<(), Trouble>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    outgoing.control(&why).await?;
+    Ok(outgoing.close(incoming).await?)
 }
 
 #[cfg(test)]

@@ -40,6 +40,11 @@ impl Engine {
         })
     }
 
+    /// The path of its socket.
+    pub(super) fn socket(&self) -> &str {
+        &self.socket
+    }
+
     /// The client, connected and with the version of the API that both sides speak.
     pub(super) async fn client(&self) -> Result<&bollard::Docker> {
         let doing = "ask docker for its version";

@@ -86,7 +86,7 @@ fn root_cause(error: &Bollard) -> String {
 }
 
 /// An engine that answered, and said no.
-fn refused(doing: &str, status: u16, message: &str) -> Error {
+pub(super) fn refused(doing: &str, status: u16, message: &str) -> Error {
     let kind = classify(status, message);
     let message = match kind {
         ErrorKind::PortTaken => match taken_port(message) {
@@ -113,6 +113,9 @@ fn classify(status: u16, message: &str) -> ErrorKind {
         ErrorKind::ImageMissing
     } else if status == 404 && says(&["no such container"]) {
         ErrorKind::NoSuchContainer
+    } else if status == 404 && (says(&["could not find the file"]) || text.is_empty()) {
+        // The answer to a question for a file's state has no body.
+        ErrorKind::NoSuchFile
     } else if status == 409 && says(&["is already in use by container"]) {
         ErrorKind::NameTaken
     } else if status == 409 && says(&["marked for removal", "is already in progress"]) {
@@ -212,6 +215,12 @@ mod tests {
                 ErrorKind::NoSpace,
             ),
             (404, "network x not found", ErrorKind::Other),
+            (
+                404,
+                "Could not find the file /x in container a",
+                ErrorKind::NoSuchFile,
+            ),
+            (404, "", ErrorKind::NoSuchFile),
             (500, "something else", ErrorKind::Other),
         ] {
             assert_eq!(classify(status, message), kind, "{message}");
