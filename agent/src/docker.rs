@@ -57,8 +57,8 @@ mod pack;
 mod pause;
 mod payload;
 mod pull;
-mod volumes;
 mod reach;
+mod volumes;
 
 pub use pack::PackOutcome;
 
