@@ -78,13 +78,24 @@ impl fmt::Display for FieldError {
 /// Every mistake in a manifest; empty if there is none. Paths begin at the manifest's root.
 #[must_use]
 pub fn validate(manifest: &Manifest) -> Vec<FieldError> {
-    let mut errors = Errors(Vec::new());
+    check(manifest, Extent::Whole)
+}
+
+/// The mistakes in a manifest of which something is left out that could not be read: all but those
+/// that could come of that.
+#[must_use]
+pub fn validate_part(manifest: &Manifest) -> Vec<FieldError> {
+    check(manifest, Extent::Part)
+}
+
+fn check(manifest: &Manifest, extent: Extent) -> Vec<FieldError> {
+    let mut errors = Errors::new(extent);
     for (key, value) in &manifest.labels {
         errors.label("labels", key, &value.0);
     }
     kind(&manifest.spec, &mut errors);
     instance::check(manifest, &mut errors);
-    errors.0
+    errors.errors
 }
 
 /// Whether a string can be the key of a label.
@@ -125,7 +136,7 @@ pub fn check_label_value(value: &str) -> Result<(), String> {
 /// Every mistake in what is said of a node; empty if there is none.
 #[must_use]
 pub fn validate_node(labels: &BTreeMap<String, String>, taints: &[Taint]) -> Vec<FieldError> {
-    let mut errors = Errors(Vec::new());
+    let mut errors = Errors::new(Extent::Whole);
     for (key, value) in labels {
         errors.label("labels", key, value);
     }
@@ -143,14 +154,36 @@ pub fn validate_node(labels: &BTreeMap<String, String>, taints: &[Taint]) -> Vec
         let message = format!("at most {NODE_TAINTS_MAX}, these are {}", taints.len());
         errors.push("taints", message);
     }
-    errors.0
+    errors.errors
 }
 
-struct Errors(Vec<FieldError>);
+/// Whether all that a user wrote is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    Part,
+}
+
+struct Errors {
+    errors: Vec<FieldError>,
+    extent: Extent,
+}
 
 impl Errors {
+    fn new(extent: Extent) -> Self {
+        let errors = Vec::new();
+        Self { errors, extent }
+    }
+
     fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(FieldError::new(path, message));
+        self.errors.push(FieldError::new(path, message));
+    }
+
+    /// Something is not there that should be, which is known only if all is there.
+    fn missing(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        if self.extent == Extent::Whole {
+            self.push(path, message);
+        }
     }
 
     fn label(&mut self, path: &str, key: &str, value: &str) {

@@ -79,12 +79,33 @@ pub(crate) fn read<T: DeserializeOwned>(
     root: &Node,
     required: &[&'static str],
 ) -> Result<T, Vec<Mistake>> {
+    read_in_part(root, required).map_err(|unread| unread.mistakes)
+}
+
+/// A tree that could not be read as it is.
+#[derive(Debug)]
+pub(crate) struct Unread<T> {
+    /// Why: see [`read`].
+    pub(crate) mistakes: Vec<Mistake>,
+    /// What is left without all that is to blame, if that is enough.
+    pub(crate) rest: Option<T>,
+}
+
+/// [`read`], which keeps what could be read.
+pub(crate) fn read_in_part<T: DeserializeOwned>(
+    root: &Node,
+    required: &[&'static str],
+) -> Result<T, Unread<T>> {
     let mut pruned = Pruned::default();
     let mut findings = Findings::default();
+    let mut rest = None;
     while findings.mistakes.len() < MISTAKES_MAX {
         let fault = match T::deserialize(NodeDeserializer::new(root, &pruned)) {
             Ok(value) if findings.mistakes.is_empty() => return Ok(value),
-            Ok(_) => break,
+            Ok(value) => {
+                rest = Some(value);
+                break;
+            }
             Err(fault) => fault,
         };
         let trail = fault.trail();
@@ -96,7 +117,8 @@ pub(crate) fn read<T: DeserializeOwned>(
     for field in required {
         findings.missing(field, &root.follow(&[]));
     }
-    Err(findings.mistakes)
+    let mistakes = findings.mistakes;
+    Err(Unread { mistakes, rest })
 }
 
 #[derive(Default)]

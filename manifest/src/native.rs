@@ -8,11 +8,11 @@ use windlass_api::{
     ids::Namespace,
     resource::{Document, Manifest},
     spec::{CronJobSpec, DaemonSpec, JobSpec, Kind, ServiceSpec, WorkloadSpec},
-    validate,
+    validate::{self, FieldError},
 };
 
 use crate::{
-    collect::{self, UNKNOWN_FIELD},
+    collect::{self, UNKNOWN_FIELD, Unread},
     node::{Node, Span, Value},
     suggest,
     text::Mistake,
@@ -59,7 +59,7 @@ pub(crate) fn read(root: &Node, namespace: &Namespace) -> Reading {
     let name = root.find("name").span();
     match manifest {
         Ok(manifest) => Reading {
-            mistakes: judge(root, &manifest),
+            mistakes: judge(root, validate::validate(&manifest)),
             manifest: Some(manifest),
             name,
         },
@@ -77,10 +77,31 @@ fn read_as<S: DeserializeOwned + JsonSchema>(
     namespace: &Namespace,
     spec: fn(S) -> WorkloadSpec,
 ) -> Result<Manifest, Vec<Mistake>> {
-    collect::read::<Document<S>>(root, &REQUIRED)
-        .map(|document| document.into_manifest(namespace, spec))
-        .map_err(explain_misplaced::<S>)
-        .map_err(|mistakes| with_missing_image(root, mistakes))
+    let Unread { mistakes, rest } = match collect::read_in_part::<Document<S>>(root, &REQUIRED) {
+        Ok(document) => return Ok(document.into_manifest(namespace, spec)),
+        Err(unread) => unread,
+    };
+    let rest = rest.map(|document| document.into_manifest(namespace, spec));
+    let mistakes = with_missing_image(root, explain_misplaced::<S>(mistakes));
+    Err(with_judged(root, mistakes, rest.as_ref()))
+}
+
+/// Adds what makes no sense in what could be read. What stands near to something that could not be
+/// is left out: that may be why.
+fn with_judged(root: &Node, mut mistakes: Vec<Mistake>, rest: Option<&Manifest>) -> Vec<Mistake> {
+    let judged = rest.map(|rest| judge(root, validate::validate_part(rest)));
+    for mistake in judged.into_iter().flatten() {
+        // The positions in a list are others if one of its items could not be read.
+        let list = |path: &str| path.split_once('[').map(|(list, _)| list.to_owned());
+        let is_near = mistakes.iter().any(|known| {
+            let lists = list(&known.path).is_some_and(|list| mistake.path.starts_with(&list));
+            lists || mistake.path.starts_with(&known.path) || known.path.starts_with(&mistake.path)
+        });
+        if !is_near {
+            mistakes.push(mistake);
+        }
+    }
+    mistakes
 }
 
 /// The kind, if there is one and it is known.
@@ -88,10 +109,10 @@ fn kind(root: &Node) -> Option<Kind> {
     collect::read(&root.entry("kind")?.node, &[]).ok()
 }
 
-/// What makes no sense, in a document that is well formed.
-fn judge(root: &Node, manifest: &Manifest) -> Vec<Mistake> {
-    let errors = validate::validate(manifest).into_iter();
+/// What makes no sense, with its place.
+fn judge(root: &Node, errors: Vec<FieldError>) -> Vec<Mistake> {
     errors
+        .into_iter()
         .map(|error| {
             let found = root.find(&error.path);
             // Of an entry that is named by the user, the key may be to blame as well.

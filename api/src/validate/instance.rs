@@ -46,7 +46,7 @@ fn containers(instance: &InstanceSpec<'_>, errors: &mut Errors) {
                 container::check(&only, "spec", errors);
                 container::ports([("spec".to_owned(), &only)], errors);
             }
-            None => errors.push("spec.image", NO_IMAGE),
+            None => errors.missing("spec.image", NO_IMAGE),
         }
     } else {
         for field in instance.shorthand.present() {
@@ -56,7 +56,7 @@ fn containers(instance: &InstanceSpec<'_>, errors: &mut Errors) {
             );
         }
         if instance.containers.iter().all(|c| c.sidecar) {
-            errors.push(
+            errors.missing(
                 "spec.containers",
                 "at least one container must be no sidecar",
             );
@@ -123,7 +123,7 @@ fn volumes(instance: &InstanceSpec<'_>, errors: &mut Errors) {
             );
         }
         if volume.scratch.is_none() {
-            errors.push(path, "must have a type: write `scratch: {}`");
+            errors.missing(path, "must have a type: write `scratch: {}`");
         }
     }
     let only = instance.shorthand.container();
@@ -146,7 +146,7 @@ fn mounts(
     for (i, mount) in container.mounts.iter().enumerate().take(ENTRIES_MAX) {
         let path = format!("{path}.mounts[{i}]");
         if !volumes.contains(&mount.volume) {
-            errors.push(
+            errors.missing(
                 format!("{path}.volume"),
                 format!("there is no volume `{}` under `volumes`", mount.volume),
             );

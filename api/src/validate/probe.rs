@@ -78,7 +78,7 @@ fn one_probe(container: &ContainerSpec, probe: &Probe, at: &str, errors: &mut Er
 
 fn exactly_one(count: usize, of: &str, at: &str, errors: &mut Errors) {
     match count {
-        0 => errors.push(at, format!("must have exactly one of {of}, and has none")),
+        0 => errors.missing(at, format!("must have exactly one of {of}, and has none")),
         1 => {}
         more => errors.push(at, format!("must have exactly one of {of}, and has {more}")),
     }
@@ -127,7 +127,7 @@ fn port(container: &ContainerSpec, port: &PortRef, at: &str, errors: &mut Errors
             let known = |named: &&crate::ids::PortName| *named == name;
             let names = container.ports.iter().filter_map(|p| p.name.as_ref());
             if names.filter(known).count() == 0 {
-                errors.push(
+                errors.missing(
                     path,
                     format!("the container has no port of the name `{name}` in its `ports`"),
                 );
