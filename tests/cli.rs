@@ -257,7 +257,7 @@ fn a_development_cluster_of_three_nodes_that_is_kept() {
     ];
     let args = [&args[..], &[data.to_str().unwrap()]].concat();
     let dev = Dev::start(&[&args[..], &[manifest.to_str().unwrap()]].concat());
-    dev.line("running");
+    dev.line("ready");
     let id = http::get(server, "/v1/server").unwrap().json()["cluster"]
         .as_str()
         .unwrap()

@@ -108,3 +108,115 @@ fn a_dry_run_tells_what_would_happen_and_does_nothing() {
     assert_eq!(version(&cluster), before);
     assert_eq!(cluster.workload("web")["status"]["revision"], 1);
 }
+
+/// The demo, whose readiness is probed often, with a message that makes a revision.
+fn probed(message: &str, fields: &str) -> String {
+    let probes = "ports: [{ name: http, container: 8080 }]\n\
+                  probes: { readiness: { http: { port: http, path: /readyz }, interval: 500ms } }";
+    demo(
+        "web",
+        &format!("env: {{ DEMO_MESSAGE: {message} }}\n{probes}\n{fields}"),
+    )
+}
+
+/// Runs a command that must fail with this exit code, and returns what it said.
+fn refused(cluster: &Cluster, args: &[&str], code: i32) -> String {
+    let output = cluster.windlass(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{args:?}: {printed}{said}"
+    );
+    said
+}
+
+fn state_of_rollout(cluster: &Cluster) -> String {
+    let workload = cluster.workload("web");
+    let state = workload["status"]["rollout"]["state"].as_str();
+    state.unwrap_or_default().to_owned()
+}
+
+#[test]
+fn an_update_that_ends_at_once_goes_back_by_itself_and_shows_what_it_said() {
+    let cluster = Cluster::start(1);
+    cluster.apply(&demo("web", "replicas: 3"));
+    let id = cluster.id();
+    let before = engine::running(&id);
+    let broken = demo("web", "replicas: 3").replace("[demo]", "[demo, --no-such-option]");
+    let path = cluster.write("broken.yaml", &broken);
+    let path = path.to_str().unwrap();
+    let said = refused(&cluster, &["apply", "-f", path], 1);
+    assert!(said.contains("was rolled back to revision 1"), "{said}");
+    assert!(said.contains("windlass rollout restart"), "{said}");
+    // Those that ran still run; none was stopped for it.
+    assert!(before.iter().all(|c| engine::running(&id).contains(c)));
+    refused(&cluster, &["rollout", "status", "web", "--no-wait"], 1);
+    let table = cluster.ok(&["get", "workloads"]);
+    assert!(table.contains("rolled back"), "{table}");
+    let story = cluster.ok(&["describe", "workload", "web"]);
+    assert!(story.contains("RolledBack"), "{story}");
+    // The same once more changes nothing, and says so.
+    refused(&cluster, &["apply", "-f", path], 1);
+    assert_eq!(cluster.workload("web")["status"]["revision"], 1);
+    cluster.apply(&demo("web", "replicas: 3\nenv: { DEMO_MESSAGE: mended }"));
+    assert_eq!(state_of_rollout(&cluster), "Completed");
+}
+
+#[test]
+fn an_update_that_never_turns_ready_goes_back_after_its_deadline() {
+    let cluster = Cluster::start(1);
+    let update = "update: { minReady: 0s, progressDeadline: 6s }";
+    cluster.apply(&probed("one", update));
+    let never = probed("two", update).replace("/readyz", "/no-such-page");
+    let path = cluster.write("never.yaml", &never);
+    let said = refused(&cluster, &["apply", "-f", path.to_str().unwrap()], 1);
+    assert!(said.contains("was rolled back to revision 1"), "{said}");
+    assert_eq!(cluster.workload("web")["status"]["ready"], 1);
+}
+
+#[test]
+fn canaries_are_promoted_and_aborted() {
+    let cluster = Cluster::start(1);
+    let canary =
+        |message: &str| probed(message, "replicas: 2\nupdate: { canary: 1, minReady: 1s }");
+    cluster.apply(&canary("one"));
+    let path = cluster.write("two.yaml", &canary("two"));
+    let output = cluster.windlass(&["apply", "-f", path.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("windlass rollout promote default/web"),
+        "{said}"
+    );
+    assert_eq!(state_of_rollout(&cluster), "Canary");
+    let table = cluster.ok(&["get", "workloads"]);
+    assert!(table.contains("canary 1/1"), "{table}");
+    cluster.ok(&["rollout", "abort", "web"]);
+    assert_eq!(state_of_rollout(&cluster), "RolledBack");
+    let instances = cluster.instances("web");
+    assert_eq!(instances.len(), 2);
+    assert!(instances.iter().all(|i| i["revision"] == 1));
+
+    cluster.apply(&canary("three"));
+    assert_eq!(state_of_rollout(&cluster), "Canary");
+    cluster.ok(&["rollout", "promote", "web"]);
+    assert_eq!(state_of_rollout(&cluster), "Completed");
+    assert!(cluster.instances("web").iter().all(|i| i["revision"] == 3));
+}
+
+#[test]
+fn an_update_is_undone_by_hand() {
+    let cluster = Cluster::start(1);
+    let said = |cluster: &Cluster| refused(cluster, &["rollout", "undo", "web"], 1);
+    cluster.apply(&demo("web", "env: { DEMO_MESSAGE: one }"));
+    assert!(said(&cluster).contains("nothing to undo"));
+    cluster.apply(&demo("web", "env: { DEMO_MESSAGE: two }"));
+    let history = cluster.ok(&["rollout", "history", "web"]);
+    assert!(history.contains("env.DEMO_MESSAGE"), "{history}");
+    cluster.ok(&["rollout", "undo", "web"]);
+    assert_eq!(cluster.workload("web")["status"]["revision"], 1);
+    cluster.ok(&["rollout", "undo", "web", "--to", "2"]);
+    assert_eq!(cluster.workload("web")["status"]["revision"], 2);
+}

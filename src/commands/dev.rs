@@ -189,7 +189,8 @@ async fn attend(client: &Client, manifests: Vec<Manifest>) -> Result<(), Failure
 /// Where to find what runs: one line for each workload's port.
 fn places(instances: &[Instance]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for instance in instances.iter().filter(|i| i.status.phase.is_running()) {
+    let ready = |i: &&Instance| i.status.phase.is_running() && i.status.readiness.is_ready();
+    for instance in instances.iter().filter(ready) {
         let name = format!("{} ready", instance.workload);
         for port in &instance.ports {
             let place = match (port.host, instance.status.address) {

@@ -157,8 +157,7 @@ fn is_caught_up(workload: &Workload, instances: &[&Instance]) -> bool {
     if workload.manifest.spec.update().is_none() {
         return true;
     }
-    let started = |i: &&Instance| i.status.phase.is_running() || i.status.phase == Phase::Succeeded;
-    instances.len() == workload.status.wanted as usize && instances.iter().all(started)
+    instances.len() == workload.status.wanted as usize && instances.iter().all(|i| serves(i))
 }
 
 /// Whether an instance does what it is there for, or has done it.
