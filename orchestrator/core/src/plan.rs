@@ -40,6 +40,11 @@ use moves::{Move, Moves, Place, Spot, live};
 /// The most revisions of a workload that are kept for going back.
 pub const REVISIONS_MAX: usize = 10;
 
+/// How often a pass looks again at what it has placed. The second look finds what that means for
+/// the rest of a rollout, and a third one that it was all; more would be a mistake that must not
+/// keep the server from its work: the next pass goes on.
+const ROUNDS_MAX: usize = 16;
+
 /// Which workloads a pass looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -71,14 +76,16 @@ pub fn plan(txn: &mut Transaction, scope: &Scope) -> Report {
         wanted: BTreeMap::new(),
         wakes: BTreeMap::new(),
     };
-    // What changes a workload can mean something for itself and for others; so all of them are
-    // looked at again, until nothing changes. Only then nodes are looked for, all at once.
-    while let Some(key) = keys.pop_first() {
-        keys.extend(pass.look_at(&key));
-    }
-    for key in pass.place_all() {
-        // What was begun counts as progress.
-        pass.advance(&key);
+    for _ in 0..ROUNDS_MAX {
+        // What changes a workload can mean something for itself and for others; so all of them
+        // are looked at again, until nothing changes. Only then nodes are looked for, all at once.
+        while let Some(key) = keys.pop_first() {
+            keys.extend(pass.look_at(&key));
+        }
+        keys = pass.place_all();
+        if keys.is_empty() {
+            break;
+        }
     }
     for node in std::mem::take(&mut pass.touched) {
         pass.txn.bump_generation(&node);
@@ -135,8 +142,10 @@ impl Pass<'_> {
     /// Looks at a workload, and does what needs no node. Returns what has to be looked at because
     /// of that.
     fn look_at(&mut self, key: &WorkloadKey) -> BTreeSet<WorkloadKey> {
-        let before = (self.txn.cluster().clone(), self.txn.changes().len());
-        self.advance(key);
+        let (before, from) = (self.txn.cluster().clone(), self.txn.changes().len());
+        if let Some(workload) = self.txn.cluster().workloads.get(key).cloned() {
+            advance(self.txn, &workload);
+        }
         let moves = moves(self.txn.cluster(), key, self.txn.now());
         let mut places = Vec::new();
         for step in moves.list {
@@ -153,15 +162,7 @@ impl Pass<'_> {
             None => self.wakes.remove(key),
         };
         self.forget_revisions(key);
-        let (before, from) = before;
         affected(&before, self.txn.cluster(), &self.txn.changes()[from..])
-    }
-
-    /// Brings what is written down about a workload up to date.
-    fn advance(&mut self, key: &WorkloadKey) {
-        if let Some(workload) = self.txn.cluster().workloads.get(key).cloned() {
-            advance(self.txn, &workload);
-        }
     }
 
     /// Places nothing of a workload that waits for others.

@@ -12,7 +12,7 @@ use windlass_api::{
 };
 
 use super::{
-    Pass,
+    Pass, affected,
     moves::{Place, Spot},
 };
 use crate::{
@@ -33,14 +33,11 @@ enum Found {
 }
 
 impl Pass<'_> {
-    /// Finds nodes for all that needs one, and returns the workloads of which something did.
+    /// Finds nodes for all that needs one. Returns the workloads that this changes something of.
     pub(super) fn place_all(&mut self) -> BTreeSet<WorkloadKey> {
+        let (before, from) = (self.txn.cluster().clone(), self.txn.changes().len());
         let mut groups: Groups = BTreeMap::new();
-        let mut workloads = BTreeSet::new();
         for (workload, places) in std::mem::take(&mut self.wanted) {
-            if !places.is_empty() {
-                workloads.insert(workload.clone());
-            }
             for place in places {
                 if let Spot::Nowhere(reason) = &place.spot {
                     let found = Found::Waits(reason.clone());
@@ -54,48 +51,42 @@ impl Pass<'_> {
                 groups.entry(revision).or_default().push(place);
             }
         }
-        let left = self.place_groups(groups, |pass, scheduler, group, places| {
-            pass.place_group(scheduler, group, places)
-        });
-        // Why something fits nowhere is said once everything has its place, so that it is said
-        // of what is so in the end, and a second pass says the same.
-        self.place_groups(left, |pass, scheduler, group, places| {
-            let left = pass.place_group(scheduler, group, places);
-            let (pinned, free): (Vec<_>, Vec<_>) =
-                left.into_iter().partition(|place| place.pinned.is_some());
-            for place in pinned {
-                let node = place.pinned.as_ref();
-                let why = node.and_then(|node| scheduler.place_on(group, node).err());
-                let found = Found::Nothing(why.unwrap_or_default());
-                pass.settle(group.workload, place, found);
-            }
-            let why = scheduler.place(group, free.len()).unplaced;
-            let reason = why.map(|e| e.to_string()).unwrap_or_default();
-            for place in free {
-                pass.settle(group.workload, place, Found::Nothing(reason.clone()));
-            }
-            Vec::new()
-        });
-        workloads
+        self.place_groups(groups);
+        affected(&before, self.txn.cluster(), &self.txn.changes()[from..])
     }
 
-    /// Lets `place` find nodes for each workload's instances on the state as it is now. Returns
-    /// those that it gives back.
-    fn place_groups(
+    /// Finds nodes for the instances of all groups, and says of the others why they fit nowhere.
+    fn place_groups(&mut self, mut groups: Groups) {
+        let count = |groups: &Groups| groups.values().map(Vec::len).sum::<usize>();
+        while !groups.is_empty() {
+            let before = count(&groups);
+            let mut scheduler = Scheduler::new(self.txn.cluster(), self.txn.now());
+            groups = self.for_each(groups, |pass, group, places| {
+                pass.place_group(&mut scheduler, group, places)
+            });
+            // Why something fits nowhere is said once everything has its place, so that it is said
+            // of what is so in the end, and a second pass says the same.
+            if count(&groups) == before {
+                groups = self.for_each(groups, |pass, group, places| {
+                    pass.explain_group(&mut scheduler, group, places);
+                    Vec::new()
+                });
+            }
+        }
+    }
+
+    /// Does something with each group, and returns what is left of them.
+    fn for_each(
         &mut self,
         groups: Groups,
-        place: impl Fn(&mut Self, &mut Scheduler, &Group<'_>, Vec<Place>) -> Vec<Place>,
+        mut place: impl FnMut(&mut Self, &Group<'_>, Vec<Place>) -> Vec<Place>,
     ) -> Groups {
         let mut left = BTreeMap::new();
-        if groups.is_empty() {
-            return left;
-        }
-        let mut scheduler = Scheduler::new(self.txn.cluster(), self.txn.now());
         for (key, places) in groups {
-            let Some(workload) = self.txn.cluster().workloads.get(&key.workload).cloned() else {
-                continue;
-            };
-            let Some(revision) = self.txn.cluster().revisions.get(&key).cloned() else {
+            let cluster = self.txn.cluster();
+            let workload = cluster.workloads.get(&key.workload).cloned();
+            let revision = cluster.revisions.get(&key).cloned();
+            let (Some(workload), Some(revision)) = (workload, revision) else {
                 continue;
             };
             let group = Group {
@@ -104,12 +95,32 @@ impl Pass<'_> {
                 placement: workload.manifest.spec.instance().placement,
                 template: &revision.template,
             };
-            let unplaced = place(self, &mut scheduler, &group, places);
+            let unplaced = place(self, &group, places);
             if !unplaced.is_empty() {
                 left.insert(key, unplaced);
             }
         }
         left
+    }
+
+    /// Says why the instances of a group fit nowhere.
+    fn explain_group(&mut self, scheduler: &mut Scheduler, group: &Group<'_>, places: Vec<Place>) {
+        let (pinned, free): (Vec<_>, Vec<_>) =
+            places.into_iter().partition(|place| place.pinned.is_some());
+        for place in pinned {
+            let node = place.pinned.as_ref();
+            let why = node.and_then(|node| scheduler.place_on(group, node).err());
+            self.settle(
+                group.workload,
+                place,
+                Found::Nothing(why.unwrap_or_default()),
+            );
+        }
+        let why = scheduler.place(group, free.len()).unplaced;
+        let reason = why.map(|e| e.to_string()).unwrap_or_default();
+        for place in free {
+            self.settle(group.workload, place, Found::Nothing(reason.clone()));
+        }
     }
 
     /// Finds nodes for the instances of one revision: for those of empty slots all at once, then

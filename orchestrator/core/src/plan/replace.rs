@@ -163,29 +163,23 @@ impl<'a> Replacing<'a> {
 
     /// The wanted revision, or the last good one while enough slots try the new one.
     fn revision_to_fill(&mut self) -> RevisionNumber {
+        // It may be empty because its old instance was stopped a moment ago.
+        let left = self.updates_left;
+        self.updates_left = left.saturating_sub(1);
         let wanted = self.fleet.workload.revision;
         let Some(rollout) = self.fleet.rollout() else {
             return wanted;
         };
-        match (&rollout.state, rollout.from) {
-            (RolloutState::Progressing | RolloutState::Canary, Some(good)) => {
-                match self.updates_left.checked_sub(1) {
-                    Some(left) => {
-                        self.updates_left = left;
-                        wanted
-                    }
-                    None => good,
-                }
+        match rollout.state {
+            RolloutState::Progressing | RolloutState::Canary if left == 0 => {
+                rollout.from.unwrap_or(wanted)
             }
-            (
-                RolloutState::Progressing
-                | RolloutState::Canary
-                | RolloutState::Paused { .. }
-                | RolloutState::RollingBack { .. }
-                | RolloutState::RolledBack { .. }
-                | RolloutState::Completed,
-                _,
-            ) => wanted,
+            RolloutState::Progressing
+            | RolloutState::Canary
+            | RolloutState::Paused { .. }
+            | RolloutState::RollingBack { .. }
+            | RolloutState::RolledBack { .. }
+            | RolloutState::Completed => wanted,
         }
     }
 
