@@ -115,13 +115,13 @@ impl View {
             let live = |i: &&&InstanceRecord| i.goal == Goal::Run && i.node.is_some();
             view.live += instances.iter().filter(live).count();
             view.prepared |= instances.iter().any(|i| i.goal == Goal::Prepare);
-            if instances.iter().any(|i| available(&i)) {
+            if instances.iter().any(available) {
                 view.available.insert(slot);
             }
             let mut new = instances.iter().filter(|i| is_new(i)).peekable();
             if new.peek().is_none() {
                 view.old_only.insert(slot);
-            } else if !new.any(|i| available(&i)) && !passed_over.contains(&slot) {
+            } else if !new.any(available) && !passed_over.contains(&slot) {
                 view.in_hand.insert(slot);
             }
         }

@@ -1,1 +1,111 @@
 //! What waits for what.
+
+use serde_json::json;
+use windlass_api::{ids::Uid, resource::Manifest};
+
+use super::world::{Faults, World, key, node_name};
+use crate::command::{self, Refusal};
+
+fn web(condition: &str) -> serde_json::Value {
+    json!({ "image": "nginx", "dependsOn": [{ "workload": "db", "condition": condition }] })
+}
+
+#[test]
+fn nothing_is_started_before_what_it_depends_on_is_so_far() {
+    let mut world = World::new(1);
+    world.apply("web", web("ready"));
+    assert_eq!(
+        world.status("web").reasons,
+        ["waits for workload db, which does not exist"]
+    );
+    world.apply("db", json!({ "image": "unready" }));
+    world.run_agents();
+    assert_eq!(
+        world.status("web").reasons,
+        ["waits for workload db to be ready"]
+    );
+    // The wait is not the rollout's, however long it takes.
+    world.wait(10_000);
+    assert_eq!(world.state("web").name(), "Progressing");
+    world.faults = Faults::Stopped;
+    world.run_agents();
+    assert_eq!(world.live().iter().filter(|i| i.node.is_some()).count(), 2);
+    world.come_to_rest();
+    assert!(world.status("web").settled && world.status("db").settled);
+}
+
+#[test]
+fn started_is_enough_where_that_is_asked_for() {
+    let mut world = World::new(1);
+    world.apply("db", json!({ "image": "unready" }));
+    world.apply("web", web("started"));
+    world.run_agents();
+    world.run_agents();
+    assert_eq!(world.status("web").ready, 1);
+}
+
+#[test]
+fn what_never_completes_is_not_waited_for_in_silence() {
+    let mut world = World::new(1);
+    world.apply("db", json!({ "image": "nginx" }));
+    world.apply("web", web("completed"));
+    let reason = &world.status("web").reasons[0];
+    assert!(reason.contains("which a Service never does"), "{reason}");
+}
+
+#[test]
+fn what_runs_goes_on_without_what_it_depended_on_and_a_full_stop_waits_again() {
+    let mut world = World::new(2);
+    world.apply("db", json!({ "image": "nginx" }));
+    world.apply("web", web("ready"));
+    world.come_to_rest();
+    world.act(|txn| command::delete(txn, &key("db"), None).unwrap());
+    world.come_to_rest();
+    assert_eq!(world.status("web").ready, 1);
+    world.act(|txn| command::scale(txn, &key("web"), 3, None).unwrap());
+    world.come_to_rest();
+    assert_eq!(world.status("web").ready, 3, "it is no first start");
+    world.act(|txn| command::scale(txn, &key("web"), 0, None).unwrap());
+    world.come_to_rest();
+    world.act(|txn| command::scale(txn, &key("web"), 1, None).unwrap());
+    assert_eq!(
+        world.status("web").reasons,
+        ["waits for workload db, which does not exist"]
+    );
+}
+
+#[test]
+fn a_lost_node_does_not_make_its_instances_wait() {
+    let mut world = World::new(2);
+    world.apply("db", json!({ "image": "nginx" }));
+    world.apply("web", web("ready"));
+    world.come_to_rest();
+    world.act(|txn| command::delete(txn, &key("db"), None).unwrap());
+    let on = world.live().iter().find_map(|i| i.node.clone()).unwrap();
+    world.lose(if on == node_name(1) { 1 } else { 2 });
+    world.run_agents();
+    assert_eq!(world.status("web").ready, 1);
+}
+
+#[test]
+fn circles_are_refused_and_named_whoever_closes_them() {
+    let service = |name: &str, on: &str| {
+        let spec = json!({ "image": "nginx", "dependsOn": [{ "workload": on }] });
+        Manifest::from_json(json!({ "kind": "Service", "name": name, "spec": spec })).unwrap()
+    };
+    let uids = [Uid(uuid::Uuid::nil()); 3];
+    let mut world = World::new(1);
+    world.act(|txn| drop(command::apply(txn, &[service("web", "api")], &uids[..1]).unwrap()));
+    let closing = [service("api", "db"), service("db", "web")];
+    let mut refused = None;
+    world.act(|txn| refused = command::apply(txn, &closing, &uids[..2]).err());
+    let Some(Refusal::Invalid(errors)) = refused else {
+        panic!("it was accepted");
+    };
+    assert_eq!(errors[0].path, "resources[0].spec.dependsOn");
+    assert!(
+        errors[0].message.ends_with("api -> db -> web -> api"),
+        "{}",
+        errors[0].message
+    );
+}
