@@ -1,10 +1,10 @@
 //! Probes on real containers: what they see is told, and acted on by the agent alone.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 
-use crate::harness::{Cluster, demo, http};
+use crate::harness::{Cluster, demo, engine, http};
 
 /// The one instance of `web`, or nothing while there is none.
 fn instance(cluster: &Cluster) -> Value {
@@ -26,10 +26,12 @@ fn is_unready(cluster: &Cluster, words: &str) -> bool {
     readiness["state"] == "NotReady" && reason.contains(words)
 }
 
-/// Tells the demo in a container something.
-fn tell(demo: SocketAddr, path: &str) {
-    let answer = http::send(demo, "POST", path, &[], b"").expect("the demo answers");
-    assert_eq!(answer.status, 200, "{}", answer.text());
+/// Tells the demo in a container something, as soon as it listens.
+fn tell(cluster: &Cluster, demo: SocketAddr, path: &str) {
+    cluster.eventually("the demo takes its orders", |_| {
+        let answer = http::send(demo, "POST", path, &[], b"");
+        answer.is_ok_and(|answer| answer.status == 200)
+    });
 }
 
 /// Where the demo listens.
@@ -41,9 +43,12 @@ fn address(cluster: &Cluster) -> SocketAddr {
 
 const READINESS: &str =
     "probes: { readiness: { http: { port: 8080, path: /readyz }, interval: 200ms } }";
+const LIVENESS: &str =
+    "probes: { liveness: { http: { port: 8080, path: /livez }, interval: 200ms } }";
+
 #[test]
 fn a_container_that_is_not_ready_says_why_until_it_is() {
-    let cluster = Cluster::start(1);
+    let mut cluster = Cluster::start(1);
     let never = format!("{READINESS}\nenv: {{ DEMO_READY_AFTER: 1h }}");
     cluster.apply_no_wait(&demo("web", &never));
     let saw = "readiness probe: GET :8080/readyz answered 503";
@@ -59,11 +64,29 @@ fn a_container_that_is_not_ready_says_why_until_it_is() {
     cluster.apply(&demo("web", READINESS));
     cluster.eventually("it is ready", is_ready);
     let demo = address(&cluster);
-    tell(demo, "/unready");
+    tell(&cluster, demo, "/unready");
     cluster.eventually("it is ready no longer", |c| is_unready(c, saw));
-    tell(demo, "/ready");
+    tell(&cluster, demo, "/ready");
     cluster.eventually("it is ready again", is_ready);
+    // An agent that comes back takes nothing out of service.
+    cluster.stop_agent(0);
+    cluster.start_agent(0);
+    cluster.always("it stays ready", Duration::from_secs(3), is_ready);
     assert_eq!(instance(&cluster)["status"]["restarts"], 0);
+}
+
+#[test]
+fn a_container_that_is_not_well_is_restarted_with_backoff_and_says_why() {
+    let cluster = Cluster::start(1);
+    let ailing = format!("{LIVENESS}\nenv: {{ DEMO_UNHEALTHY_AFTER: 500ms }}");
+    cluster.apply_no_wait(&demo("web", &ailing));
+    cluster.eventually("it waits before it is started again", |cluster| {
+        let status = instance(cluster)["status"].clone();
+        let reason = status["reason"].as_str().unwrap_or_default();
+        let restarted = status["restarts"].as_u64() >= Some(1);
+        let saw = "liveness probe: GET :8080/livez answered 503 (3 times in a row)";
+        status["phase"] == "BackingOff" && restarted && reason.contains(saw)
+    });
 }
 
 #[test]
@@ -87,7 +110,26 @@ fn a_container_is_probed_by_a_command_and_over_grpc() {
         &format!("probes: {{ readiness: {{ {probe} }} }}"),
     ));
     cluster.eventually("it says over gRPC that it serves", is_ready);
-    tell(address(&cluster), "/unready");
+    tell(&cluster, address(&cluster), "/unready");
     let saw = "readiness probe: grpc :8080 readiness says NOT_SERVING";
     cluster.eventually("it says that it does not", |c| is_unready(c, saw));
+}
+
+#[test]
+fn probes_act_while_the_server_is_away() {
+    let mut cluster = Cluster::start(1);
+    cluster.apply(&demo("web", LIVENESS));
+    let id = cluster.id();
+    let started = || engine::running(&id).first().map(|c| engine::started_at(c));
+    let before = started();
+    let demo = address(&cluster);
+    cluster.kill_server();
+    tell(&cluster, demo, "/unhealthy");
+    cluster.eventually("it is restarted", |_| {
+        started().is_some_and(|now| Some(now) != before)
+    });
+    cluster.start_server();
+    cluster.eventually("the server hears of it", |cluster| {
+        instance(cluster)["status"]["restarts"] == 1
+    });
 }

@@ -83,3 +83,25 @@ async fn the_health_check_of_an_image_is_told() {
     assert!(rig.status("web-0-1").unwrap().readiness.is_ready());
     rig.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_well_is_restarted_with_backoff_until_it_is() {
+    let rig = Rig::new();
+    rig.fake
+        .set_exec(&["check"], Duration::ZERO, 1, "deadlock\n");
+    let probe = json!({ "exec": { "command": ["check"] }, "interval": "1s" });
+    rig.assign(1, vec![probed("web-0-1", json!({ "liveness": probe }))]);
+    let reason = "liveness probe: `check` ended with 1: deadlock (3 times in a row)";
+    rig.until("web-0-1", |phase| match phase {
+        Phase::BackingOff { reason: told, .. } => told.contains(reason),
+        _ => false,
+    })
+    .await;
+    assert_eq!(rig.status("web-0-1").unwrap().restarts, 1);
+    rig.fake.set_exec(&["check"], Duration::ZERO, 0, "");
+    secs(60).await;
+    let status = rig.status("web-0-1").unwrap();
+    assert!(status.phase.is_running() && status.readiness.is_ready());
+    assert_eq!(status.restarts, 2);
+    rig.stop().await;
+}
