@@ -226,7 +226,7 @@ impl Docker {
     }
 
     /// Makes the network of a container again, which somebody removed while nothing ran in it.
-    async fn restore_network(&self, id: &ContainerId, name: &str) -> Result<()> {
+    async fn restore_network(&self, id: &ContainerId) -> Result<()> {
         let client = self.engine.client().await?;
         let inspect = client.inspect_container(&id.0, None::<InspectContainerOptions>);
         let found = self
@@ -235,8 +235,10 @@ impl Docker {
             .await?;
         let labels = found.config.and_then(|c| c.labels).unwrap_or_default();
         if let Some((owner, namespace)) = names::owner_and_namespace(&labels) {
-            tracing::warn!(network = name, "a network of ours is gone; making it again");
-            self.networks.forget(name);
+            // Docker names it by its name or by its id.
+            let network = names::network(&owner, &namespace);
+            tracing::warn!(network, "a network of ours is gone; making it again");
+            self.networks.forget(&network);
             self.networks
                 .ensure(&self.engine, &owner, &namespace)
                 .await?;
@@ -377,9 +379,22 @@ impl Runtime for Docker {
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
         match self.start_once(id).await {
-            Err(error) if let Some(network) = error::missing_network(&error) => {
-                self.restore_network(id, &network).await?;
-                self.start_once(id).await
+            Err(error) if error::missing_network(&error).is_some() => {
+                self.restore_network(id).await?;
+            }
+            result => return result,
+        }
+        match self.start_once(id).await {
+            // One that ran before remembers the network that is gone, whatever its name is: only a
+            // new container gets into the new one.
+            Err(error) if error::missing_network(&error).is_some() => {
+                self.remove(id).await?;
+                Err(Error {
+                    kind: ErrorKind::NoSuchContainer,
+                    message: "its network was removed by somebody else; it is made again with a \
+                              new one"
+                        .to_owned(),
+                })
             }
             result => result,
         }

@@ -3,9 +3,9 @@
 //! The first line is `windlass-state 1 <crc32c of the rest, in hexadecimal>`; the rest is JSON.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -65,6 +65,13 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     let json = serde_json::to_vec(value).expect("state has only string keys and plain values");
     let temporary = path.with_extension("tmp");
     let write = || {
+        // Somebody may have removed the directory behind a running agent's back.
+        if let Some(directory) = path.parent() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)?;
+        }
         // Readable by its owner only: an assignment holds environment variables.
         let mut file = OpenOptions::new()
             .write(true)
@@ -137,6 +144,17 @@ mod tests {
         write(&path, &vec![1, 2]).unwrap();
         write(&path, &vec![3]).unwrap();
         assert_eq!(read::<Vec<u32>>(&path).unwrap(), Content::Whole(vec![3]));
+    }
+
+    #[test]
+    fn a_directory_that_somebody_removed_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent").join("ledger.json");
+        for content in [1, 2] {
+            write(&path, &content).unwrap();
+            assert_eq!(read::<u32>(&path).unwrap(), Content::Whole(content));
+            fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        }
     }
 
     #[test]

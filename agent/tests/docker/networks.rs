@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use windlass_agent::runtime::{ContainerState, Runtime};
+use windlass_agent::runtime::{ContainerState, ErrorKind, Runtime};
 use windlass_api::duration::Span;
 
 use crate::fixture::Fixture;
@@ -74,6 +74,25 @@ async fn a_network_is_removed_when_nothing_needs_it() {
         1,
         "it is made again when it is needed again"
     );
+}
+
+#[tokio::test]
+async fn a_container_whose_network_was_removed_after_it_ran_is_made_anew() {
+    let fixture = Fixture::new().await;
+    let instance = fixture.instance("web-0-1", &["run"]);
+    let id = fixture.started(&instance).await;
+    fixture.docker.stop(&id, Span::from_secs(5)).await.unwrap();
+    for (id, _) in fixture.networks().await {
+        fixture.engine.remove_network(&id).await.unwrap();
+    }
+    let error = fixture.docker.start(&id).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NoSuchContainer, "{error}");
+    let again = fixture.started(&instance).await;
+    assert_ne!(again, id);
+    assert!(matches!(
+        fixture.only().await.state,
+        ContainerState::Running { .. }
+    ));
 }
 
 #[tokio::test]
