@@ -386,3 +386,102 @@ fn what_is_said_of_nodes_is_bounded() {
     let json = serde_json::to_string(&*txn.cluster().nodes[&node]).unwrap();
     assert!(json.len() < 10_000, "{}", json.len());
 }
+
+/// A cluster with one instance, and what its agent says of it.
+fn one_instance() -> (Transaction, windlass_api::ids::InstanceId) {
+    let mut txn = transaction();
+    agent::hello(&mut txn, &hello(1)).unwrap();
+    let web = manifest("web", json!({ "image": "a", "replicas": 1 }));
+    apply(&mut txn, &[web], &uids(1)).unwrap();
+    plan(&mut txn, &plan::Scope::All);
+    let id = txn.cluster().instances.keys().next().unwrap().clone();
+    (txn, id)
+}
+
+fn report(txn: &mut Transaction, id: &windlass_api::ids::InstanceId, status: serde_json::Value) {
+    let report = Observed {
+        scope: Scope::Delta,
+        instances: vec![ObservedInstance {
+            id: id.clone(),
+            status: serde_json::from_value(status).unwrap(),
+        }],
+        gone: Vec::new(),
+        generation: Generation(0),
+    };
+    agent::observed(txn, &"n1".parse().unwrap(), &report);
+}
+
+#[test]
+fn readiness_counts_from_when_the_server_heard_of_it_and_begins_anew_after_a_restart() {
+    let (mut txn, id) = one_instance();
+    let running = |started: &str, readiness: serde_json::Value| json!({ "phase": "Running", "startedAt": started, "readiness": readiness });
+    let ready = json!({ "state": "Ready" });
+    let first = "2020-01-01T00:00:00Z";
+    report(
+        &mut txn,
+        &id,
+        running(first, json!({ "state": "NotReady" })),
+    );
+    assert_eq!(txn.cluster().instances[&id].ready_since, None);
+    report(&mut txn, &id, running(first, ready.clone()));
+    let since = txn.cluster().instances[&id].ready_since;
+    assert_eq!(since, Some(txn.now()));
+    let later = txn.now() + jiff::SignedDuration::from_secs(60);
+    let mut txn = Transaction::new(txn.cluster(), later);
+    let mut more = running(first, ready.clone());
+    more["restarts"] = json!(1);
+    report(&mut txn, &id, more);
+    assert_eq!(txn.cluster().instances[&id].ready_since, since);
+    report(&mut txn, &id, running("2020-01-02T00:00:00Z", ready));
+    assert_eq!(txn.cluster().instances[&id].ready_since, Some(later));
+    let failing = json!({ "state": "NotReady", "reason": "answered 503" });
+    report(&mut txn, &id, running("2020-01-02T00:00:00Z", failing));
+    assert_eq!(txn.cluster().instances[&id].ready_since, None);
+    let subject = Subject::instance(&key("web"), &id);
+    let last = txn.cluster().events_about(&subject).next_back().unwrap();
+    assert_eq!(
+        (last.reason.as_str(), last.message.as_str()),
+        ("NotReady", "answered 503")
+    );
+}
+
+#[test]
+fn what_the_first_instance_runs_is_what_all_later_ones_of_its_revision_are_told_to() {
+    let (mut txn, id) = one_instance();
+    let status = |image: &str| {
+        json!({
+            "phase": "Starting",
+            "containers": [{ "name": "main", "phase": "Waiting", "imageId": image }],
+        })
+    };
+    let node: NodeName = "n1".parse().unwrap();
+    let before = txn.cluster().assignment(&node);
+    report(&mut txn, &id, status("sha256:1"));
+    report(&mut txn, &id, status("sha256:2"));
+    plan(&mut txn, &plan::Scope::All);
+    // Its agent was told otherwise, under a number that means one thing only.
+    assert_eq!(txn.cluster().assignment(&node), before);
+    scale(&mut txn, &key("web"), 2, None).unwrap();
+    plan(&mut txn, &plan::Scope::All);
+    let assignment = txn.cluster().assignment(&node);
+    let second = assignment.instances.values().find(|i| i.id != id).unwrap();
+    let image = &second.images[&windlass_api::ids::ContainerName::only()];
+    assert_eq!(image.id, "sha256:1");
+}
+
+#[test]
+fn the_kind_of_a_workload_cannot_be_changed() {
+    let (mut txn, _) = one_instance();
+    let daemon = json!({ "kind": "Daemon", "name": "web", "spec": { "image": "a" } });
+    let daemon = Manifest::from_json(daemon).unwrap();
+    let Err(Refusal::Invalid(errors)) = apply(&mut txn, &[daemon], &uids(1)) else {
+        panic!("it was accepted");
+    };
+    assert_eq!(errors[0].path, "resources[0].kind");
+    assert!(
+        errors[0]
+            .message
+            .contains("there is a Service of this name"),
+        "{errors:?}"
+    );
+}
