@@ -1,6 +1,12 @@
 //! What runs inside the containers of the tests on a real Docker engine (`tests/docker.rs`).
 
-use std::{env, io::Write, process, thread, time::Duration};
+use std::{
+    env, fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process, thread,
+    time::Duration,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -51,6 +57,53 @@ async fn main() -> std::io::Result<()> {
             let memory = vec![1_u8; usize::try_from(number()).unwrap_or(0) << 20];
             println!("{} bytes", memory.len());
         }
+        // Does nothing, as a pause container.
+        Some("pause") => {
+            signal(SignalKind::terminate())?.recv().await;
+        }
+        // Adds a line to a file.
+        Some("note") => note(&args[1], &args[2])?,
+        // Fails until it was run so many times, which it counts in a file.
+        Some("fail-until") => {
+            note(&args[1], "tried")?;
+            let tries = fs::read_to_string(&args[1])?.lines().count();
+            process::exit(if tries < args[2].parse().unwrap_or(0) {
+                9
+            } else {
+                0
+            });
+        }
+        // Answers on this port of its own network only.
+        Some("answer") => {
+            let listener = TcpListener::bind(("127.0.0.1", args[1].parse().unwrap_or(0)))?;
+            thread::spawn(move || {
+                for mut stream in listener.incoming().flatten() {
+                    // One that hung up needs no answer.
+                    let _ = stream.write_all(b"hello");
+                }
+            });
+            signal(SignalKind::terminate())?.recv().await;
+        }
+        // Asks on this port of its own network, shows a file and one with the answers, and runs
+        // until it is stopped.
+        Some("ask") => {
+            let mut stop = signal(SignalKind::terminate())?;
+            let port = args[1].parse().unwrap_or(0);
+            let mut answer = String::new();
+            // Its neighbour was started before, and listens soon.
+            let mut neighbour = loop {
+                match TcpStream::connect(("127.0.0.1", port)) {
+                    Ok(stream) => break stream,
+                    Err(_) => thread::sleep(TICK),
+                }
+            };
+            neighbour.read_to_string(&mut answer)?;
+            note(&args[3], &answer)?;
+            for file in &args[2..] {
+                print!("{}", fs::read_to_string(file)?);
+            }
+            stop.recv().await;
+        }
         Some("env") => {
             for (key, value) in env::vars() {
                 println!("{key}={value}");
@@ -62,4 +115,9 @@ async fn main() -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn note(file: &str, line: &str) -> std::io::Result<()> {
+    let file = fs::OpenOptions::new().append(true).create(true).open(file);
+    writeln!(file?, "{line}")
 }

@@ -297,7 +297,7 @@ impl<R: Runtime> Reconciler<R> {
 
     fn ended(&mut self, ended: Ended) {
         match ended {
-            Ended::Step(outcome) => self.finish(outcome),
+            Ended::Step(outcome) => self.finish(*outcome),
             Ended::Lines(lines) => {
                 self.state.lines_read(lines);
                 // What was withheld until now.

@@ -50,7 +50,7 @@ pub(crate) struct LastLines {
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// A step.
-    Step(Outcome),
+    Step(Box<Outcome>),
     /// Last lines were read.
     Lines(LastLines),
 }
@@ -96,7 +96,7 @@ impl<R: Runtime> Worker<R> {
         let hands = Arc::clone(&self.hands);
         let handle = self.tasks.spawn(async move {
             let result = hands.carry_out(&step).await;
-            Ended::Step(Outcome { step, result })
+            Ended::Step(Box::new(Outcome { step, result }))
         });
         if let Some(member) = fetching {
             self.fetches.insert(member, handle);

@@ -15,5 +15,9 @@ mod lifecycle;
 mod networks;
 #[path = "docker/refusals.rs"]
 mod refusals;
+#[path = "docker/server.rs"]
+mod server;
+#[path = "docker/several.rs"]
+mod several;
 #[path = "docker/streams.rs"]
 mod streams;

@@ -11,7 +11,7 @@ use bollard::{
     models::ContainerInspectResponse,
     query_parameters::{
         InspectContainerOptions, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
-        RemoveContainerOptionsBuilder,
+        ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
     },
 };
 use futures_util::StreamExt;
@@ -180,7 +180,7 @@ pub(crate) fn engine() -> bollard::Docker {
     bollard::Docker::connect_with_unix_defaults().expect("it was reached before")
 }
 
-fn filter_of(owner: &Owner) -> HashMap<String, Vec<String>> {
+pub(crate) fn filter_of(owner: &Owner) -> HashMap<String, Vec<String>> {
     HashMap::from([(
         "label".to_owned(),
         vec![format!("windlass.cluster={}", owner.cluster)],
@@ -198,6 +198,16 @@ async fn networks_of(engine: &bollard::Docker, owner: &Owner) -> Vec<(String, St
         .collect()
 }
 
+/// The names of the volumes that an agent made.
+pub(crate) async fn volumes_of(engine: &bollard::Docker, owner: &Owner) -> Vec<String> {
+    let options = ListVolumesOptionsBuilder::default()
+        .filters(&filter_of(owner))
+        .build();
+    let volumes = engine.list_volumes(Some(options)).await.unwrap().volumes;
+    let names = volumes.unwrap_or_default().into_iter().map(|v| v.name);
+    names.collect()
+}
+
 async fn clean_up(owner: &Owner) {
     let engine = engine();
     let options = ListContainersOptionsBuilder::default()
@@ -211,6 +221,12 @@ async fn clean_up(owner: &Owner) {
         let id = container.id.unwrap();
         if let Err(error) = engine.remove_container(&id, Some(force)).await {
             eprintln!("container {id} is left behind: {error}");
+        }
+    }
+    for volume in volumes_of(&engine, owner).await {
+        let removed = engine.remove_volume(&volume, None::<RemoveVolumeOptions>);
+        if let Err(error) = removed.await {
+            eprintln!("volume {volume} is left behind: {error}");
         }
     }
     for (id, network) in networks_of(&engine, owner).await {
