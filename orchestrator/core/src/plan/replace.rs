@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use windlass_api::{
     ids::{NodeName, RevisionNumber, Slot},
     resource::{Goal, RolloutState},
@@ -13,7 +14,7 @@ use super::{
     fleet::{Fleet, Held, Rule, Seat, Stage},
     moves::{Move, Moves, Place, Spot},
 };
-use crate::record::InstanceRecord;
+use crate::record::{Gate, InstanceRecord};
 
 /// What is to be done for the fleet.
 pub(super) fn moves(fleet: &Fleet<'_>, surplus: &str) -> Moves {
@@ -41,7 +42,26 @@ pub(super) fn moves(fleet: &Fleet<'_>, surplus: &str) -> Moves {
             replacing.begin(&seat, old);
         }
     }
+    if let Some(deadline) = deadline(fleet) {
+        replacing.moves.wake_at(deadline);
+    }
     replacing.moves
+}
+
+/// When the rollout has failed unless something happens until then.
+fn deadline(fleet: &Fleet<'_>) -> Option<Timestamp> {
+    let rollout = fleet.rollout()?;
+    match rollout.state {
+        RolloutState::Progressing | RolloutState::Canary if rollout.gate == Gate::Open => {
+            fleet.survey(rollout).deadline
+        }
+        RolloutState::Progressing
+        | RolloutState::Canary
+        | RolloutState::Paused { .. }
+        | RolloutState::RollingBack { .. }
+        | RolloutState::RolledBack { .. }
+        | RolloutState::Completed => None,
+    }
 }
 
 /// A slot, with the best of what it holds.

@@ -76,6 +76,9 @@ fn what_cannot_be_pulled_or_is_never_ready_fails_after_the_deadline() {
         let mut world = rolled_out();
         world.apply("web", spec(image, json!({ "progressDeadline": "5m" })));
         world.run_agents();
+        let report = world.act(|_| ());
+        let deadline = world.now + jiff::SignedDuration::from_secs(300);
+        assert_eq!(report.wake, Some(deadline), "nothing else wakes the server");
         world.wait(299);
         assert_eq!(world.state("web"), RolloutState::Progressing);
         world.wait(1);
