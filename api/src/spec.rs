@@ -389,6 +389,41 @@ job_spec! {
     }
 }
 
+impl From<&CronJobSpec> for JobSpec {
+    /// The job that is made whenever the schedule is due.
+    fn from(spec: &CronJobSpec) -> Self {
+        Self {
+            image: spec.image.clone(),
+            command: spec.command.clone(),
+            args: spec.args.clone(),
+            env: spec.env.clone(),
+            working_dir: spec.working_dir.clone(),
+            user: spec.user.clone(),
+            ports: spec.ports.clone(),
+            resources: spec.resources.clone(),
+            stop_signal: spec.stop_signal.clone(),
+            image_pull_policy: spec.image_pull_policy,
+            mounts: spec.mounts.clone(),
+            probes: spec.probes.clone(),
+            pre_stop: spec.pre_stop.clone(),
+            containers: spec.containers.clone(),
+            init_containers: spec.init_containers.clone(),
+            volumes: spec.volumes.clone(),
+            labels: spec.labels.clone(),
+            restart: spec.restart,
+            stop_grace_period: spec.stop_grace_period,
+            placement: spec.placement.clone(),
+            depends_on: spec.depends_on.clone(),
+            completions: spec.completions,
+            parallelism: spec.parallelism,
+            backoff_limit: spec.backoff_limit,
+            backoff_limit_per_index: spec.backoff_limit_per_index,
+            active_deadline: spec.active_deadline,
+            ttl_after_finished: spec.ttl_after_finished,
+        }
+    }
+}
+
 fn one() -> u32 {
     1
 }
