@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use windlass_api::{
     apply::{FieldChange, Outcome},
     event::{Severity, Subject},
-    ids::{NodeName, RevisionNumber, Uid, Version, WorkloadKey},
+    ids::{NodeName, RevisionNumber, Uid, Version, WorkloadKey, WorkloadName},
     resource::{Manifest, Meta, NodePatch, Scheduling},
     spec::WorkloadSpec,
     template::InstanceTemplate,
@@ -16,7 +16,7 @@ use windlass_api::{
 
 use crate::{
     cluster::Cluster,
-    dependency, diff,
+    dependency, diff, ownership,
     plan::revisions_of,
     record::{Change, NodeRecord, RevisionKey, RevisionRecord, WorkloadRecord},
     rollout::Bounds,
@@ -25,6 +25,7 @@ use crate::{
 
 pub mod agent;
 pub mod idempotency;
+pub mod job;
 mod rollout;
 #[cfg(test)]
 mod tests;
@@ -116,7 +117,7 @@ pub fn put(
     Ok(write(txn, manifest, uid))
 }
 
-/// Deletes a workload. Its instances are stopped by the plan that follows.
+/// Deletes a workload, and the jobs that it has made. Their instances are stopped by the plan that follows.
 ///
 /// # Errors
 /// If there is none, or it changed.
@@ -127,13 +128,7 @@ pub fn delete(
 ) -> Result<(), Refusal> {
     find(txn, key)?;
     check_version(txn, key, expected)?;
-    txn.put(Change::Workload(key.clone(), None));
-    txn.event(
-        Subject::workload(key),
-        Severity::Normal,
-        "Deleted",
-        "its instances are stopped",
-    );
+    ownership::delete(txn, key, "its instances are stopped");
     Ok(())
 }
 
@@ -267,6 +262,7 @@ fn check_beside(cluster: &Cluster, manifests: &[Manifest], manifest: &Manifest) 
         );
         errors.push(FieldError::new("kind", message));
     }
+    errors.extend(before.and_then(|before| job::check_change(cluster, before, manifest)));
     if let Some(path) = dependency::cycle(cluster, manifests, manifest) {
         let message = format!(
             "the workloads wait for each other, and none would ever start: {}",
@@ -320,14 +316,21 @@ fn write(txn: &mut Transaction, manifest: &Manifest, uid: Uid) -> Applied {
             Outcome::Updated
         }
         None => {
-            create(txn, &key, manifest, uid);
+            create(txn, &key, manifest, uid, None);
             Outcome::Created
         }
     };
     Applied { key, outcome, diff }
 }
 
-fn create(txn: &mut Transaction, key: &WorkloadKey, manifest: &Manifest, uid: Uid) {
+/// Makes a workload from a manifest that was checked. It is deleted with its owner, if it has one.
+pub(crate) fn create(
+    txn: &mut Transaction,
+    key: &WorkloadKey,
+    manifest: &Manifest,
+    uid: Uid,
+    owner: Option<WorkloadName>,
+) {
     let now = txn.now();
     let revision = new_revision(txn, key, manifest.spec.template(0));
     let meta = Meta {
@@ -335,7 +338,7 @@ fn create(txn: &mut Transaction, key: &WorkloadKey, manifest: &Manifest, uid: Ui
         version: txn.version(),
         created_at: now,
         updated_at: now,
-        owner: None,
+        owner,
     };
     let mut record = WorkloadRecord {
         manifest: manifest.clone(),

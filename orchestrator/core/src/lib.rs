@@ -10,6 +10,7 @@ pub mod dependency;
 pub mod diff;
 pub mod health;
 pub mod lease;
+mod ownership;
 pub mod plan;
 pub mod record;
 pub mod rollout;

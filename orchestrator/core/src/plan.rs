@@ -99,6 +99,11 @@ pub(crate) fn daemon_nodes(cluster: &Cluster, workload: &WorkloadRecord) -> u32 
     daemon::wanted(cluster, workload)
 }
 
+/// When a schedule is next due; never, while it is suspended.
+pub(crate) fn next_due(cluster: &Cluster, workload: &WorkloadRecord) -> Option<Timestamp> {
+    schedule::next(cluster, workload)
+}
+
 /// Brings what is written down about a workload up to date with what its instances do: what has
 /// to outlive a restart of the server.
 fn advance(txn: &mut Transaction, workload: &WorkloadRecord) {

@@ -6,8 +6,8 @@
 //! of their number (`candidates.rs`).
 //!
 //! What holds room on a node (cpu, memory, host ports, the limit per node) is every instance
-//! that has a record there, since one that is to stop uses them until it is gone. What a score
-//! counts is only those that are there to stay.
+//! that has a record there, since one that is to stop uses them until it is gone; only one of a job
+//! that has ended uses nothing. What a score counts is only those that are there to stay.
 
 mod candidates;
 mod explanation;

@@ -14,6 +14,7 @@ use crate::{
     scheduler::needs,
 };
 
+mod job;
 mod revision;
 mod workload;
 
@@ -73,6 +74,7 @@ pub fn node(cluster: &Cluster, record: &NodeRecord) -> Node {
         instances += 1;
         // One that is being prepared takes over what its predecessor holds.
         if instance.goal != Goal::Prepare
+            && !instance.has_ended()
             && let Some(template) = cluster.template_of(instance)
         {
             let needs = needs(template);

@@ -6,4 +6,4 @@ mod dependencies;
 mod properties;
 mod rollouts;
 mod services;
-mod world;
+pub(super) mod world;

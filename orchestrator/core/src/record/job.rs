@@ -9,6 +9,8 @@ use windlass_api::{
     status::Exit,
 };
 
+use super::InstanceRecord;
+
 /// How far a job is. What each of its indices led to is in an [`IndexRecord`] of its own, so that
 /// the end of one instance costs the same in a job of one and in a job of thousands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +75,15 @@ impl Accounted {
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl InstanceRecord {
+    /// Whether it is an instance of a job that has ended. It is only there for its log then, and
+    /// uses nothing of its node.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.accounted.end == End::Noted
     }
 }
 

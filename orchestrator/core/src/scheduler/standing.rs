@@ -46,8 +46,9 @@ pub(super) fn standings(
         if let Some(node) = instance.node.as_ref().and_then(|name| table.index_of(name)) {
             let stays = instance.goal != Goal::Stop && instance.revision == group.revision;
             let standing = &mut standings[node];
-            standing.instances += 1;
-            standing.staying += u32::from(stays);
+            let there = !instance.has_ended();
+            standing.instances += u32::from(there);
+            standing.staying += u32::from(there && stays);
             standing.failures += u32::from(failed_recently(instance, now));
         }
     }

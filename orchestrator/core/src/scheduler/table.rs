@@ -156,6 +156,9 @@ impl Table {
             let Some(node) = instance.node.as_ref().and_then(|name| table.index_of(name)) else {
                 continue;
             };
+            if instance.has_ended() {
+                continue;
+            }
             let (workload, revision) = (&instance.workload, instance.revision);
             let demand = match last.take() {
                 Some((w, r, demand)) if r == revision && w == workload => demand,

@@ -4,8 +4,11 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use windlass_api::{
     resource::{RolloutState, RolloutStatus, WorkloadStatus},
+    spec::WorkloadSpec,
     status::{NodeState, Phase},
 };
+
+use super::job;
 
 use crate::{
     cluster::Cluster,
@@ -17,6 +20,11 @@ use crate::{
 /// How far a workload is.
 #[must_use]
 pub fn workload_status(cluster: &Cluster, record: &WorkloadRecord) -> WorkloadStatus {
+    match &record.manifest.spec {
+        WorkloadSpec::Job(spec) => return job::job(cluster, record, spec),
+        WorkloadSpec::CronJob(_) => return job::schedule(cluster, record),
+        WorkloadSpec::Service(_) | WorkloadSpec::Daemon(_) => {}
+    }
     let tally = Tally::of(cluster, record);
     let reasons = reasons(cluster, record);
     let rolls = record.rollout.as_ref().is_some_and(|r| !r.state.is_over());
@@ -62,7 +70,7 @@ fn rollout_status(
 }
 
 /// Why a workload is not what it should be, the most frequent reason first.
-fn reasons(cluster: &Cluster, record: &WorkloadRecord) -> Vec<String> {
+pub(super) fn reasons(cluster: &Cluster, record: &WorkloadRecord) -> Vec<String> {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for instance in cluster.instances_of(&record.manifest.key()) {
         if let Some(reason) = trouble(cluster, instance) {
@@ -101,6 +109,10 @@ fn first_line(reason: &str) -> &str {
 
 /// Why an instance is not what it should be, if there is more to say than that it is on its way.
 fn trouble(cluster: &Cluster, instance: &InstanceRecord) -> Option<String> {
+    if instance.has_ended() {
+        // Its job has drawn the consequences.
+        return None;
+    }
     if cluster.is_out_of_sight(instance) {
         return Some(format!("node {} is lost", instance.node.as_ref()?));
     }

@@ -278,7 +278,7 @@ impl World {
             .instances
             .values()
             .map(|i| &**i)
-            .filter(|i| i.goal != Goal::Stop)
+            .filter(|i| i.goal != Goal::Stop && !i.has_ended())
             .collect()
     }
 
