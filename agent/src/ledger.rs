@@ -146,9 +146,13 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_not_acted_on() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(dir.path().join("ledger.json")).unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let ledger = Ledger::open(data.join("ledger.json")).unwrap();
         let mut seen = ledger.subscribe();
-        dir.close().unwrap();
+        // In the place of the directory, so that it cannot be made again either.
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::write(&data, "").unwrap();
         let error = ledger.accept(cluster(), whole(3, vec![])).unwrap_err();
         assert!(matches!(error, Error::NotWritten(_)), "{error}");
         assert!(!seen.has_changed().unwrap());
