@@ -98,17 +98,31 @@ impl<'a> Instance<'a> {
         } else if seats.end(wanted.template.restart).is_some() {
             self.halt_all(&mut work, seats, &Halt::Over);
         } else if !seats.has_network() {
-            if seats.named().any(|seat| seat.started_at().is_some()) {
-                self.halt_all(&mut work, seats, &Halt::NetworkLost);
-            } else {
-                for pause in seats.of(Role::Pause) {
-                    self.start(&mut work, wanted, seats, pause);
-                }
-            }
+            self.make_network(&mut work, wanted, seats);
         } else {
             self.advance(&mut work, wanted, seats);
         }
         work
+    }
+
+    /// What makes the network that the containers share.
+    fn make_network(&self, work: &mut Work<'a>, wanted: &AssignedInstance, seats: &Seats<'a>) {
+        if seats.named().any(|seat| seat.started_at().is_some()) {
+            self.halt_all(work, seats, &Halt::NetworkLost);
+            return;
+        }
+        for pause in seats.of(Role::Pause) {
+            let others = seats.named().filter_map(|seat| seat.container);
+            let mut others = others.peekable();
+            if pause.container.is_none() && others.peek().is_some() {
+                // They were made for the one that is gone, by its id, and cannot start with another.
+                for other in others {
+                    self.dispose(work, other, None);
+                }
+            } else {
+                self.start(work, wanted, seats, pause);
+            }
+        }
     }
 
     /// What brings an instance on its way whose network is there.

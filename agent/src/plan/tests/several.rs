@@ -175,6 +175,23 @@ fn without_its_network_the_whole_instance_starts_anew() {
 }
 
 #[test]
+fn containers_that_were_made_for_a_pause_container_that_is_gone_are_made_anew() {
+    let mut world = running_world(several(|_| ()));
+    world.containers.retain(|c| c.part != Part::Pause);
+    world.look(secs(5));
+    for expected in [
+        vec!["halt web"],
+        vec!["halt proxy"],
+        vec!["remove setup", "remove proxy", "remove web"],
+        vec!["launch _pause"],
+        vec!["launch setup"],
+    ] {
+        assert_eq!(next(&world, secs(6)), expected);
+        go_on(&mut world, secs(6));
+    }
+}
+
+#[test]
 fn what_was_restarted_by_somebody_else_gets_its_network_back() {
     let mut world = running_world(several(|_| ()));
     let pauses = world
