@@ -11,8 +11,8 @@ use windlass_api::{
 use crate::{
     chore,
     commands::{
-        agent, apply, backup, completion, cordon, delete, describe, dev, events, get, job, logs,
-        pack, plan, restart, rollout, scale, server, version, wait,
+        agent, apply, backup, completion, cordon, cp, delete, describe, dev, events, exec, get,
+        job, logs, pack, plan, port_forward, restart, rollout, scale, server, top, version, wait,
     },
     demo,
     error::{EXIT_CODES, ErrorFormat},
@@ -102,6 +102,10 @@ pub(crate) enum Command {
     Get(get::Get),
     Describe(describe::Describe),
     Logs(logs::Logs),
+    Exec(exec::Exec),
+    PortForward(port_forward::PortForward),
+    Cp(cp::Cp),
+    Top(top::Top),
     Scale(scale::Scale),
     Restart(restart::Restart),
     Rollout(rollout::Rollout),
@@ -140,6 +144,7 @@ impl Command {
             Self::Get(args) => args.options.output.into(),
             Self::Describe(args) => args.output.into(),
             Self::Logs(args) => args.output.into(),
+            Self::Top(args) => args.output.into(),
             Self::Scale(args) => args.output.into(),
             Self::Restart(args) => args.output.into(),
             Self::Rollout(args) => args.output().into(),
@@ -149,7 +154,10 @@ impl Command {
             Self::Events(args) => args.options.output.into(),
             Self::Cordon(args) | Self::Uncordon(args) => args.output.into(),
             Self::Version(args) => args.output.into(),
-            Self::Dev(_)
+            Self::Exec(_)
+            | Self::PortForward(_)
+            | Self::Cp(_)
+            | Self::Dev(_)
             | Self::Server(_)
             | Self::Agent(_)
             | Self::Backup(_)

@@ -19,22 +19,27 @@ pub(crate) mod apply;
 pub(crate) mod backup;
 pub(crate) mod completion;
 pub(crate) mod cordon;
+pub(crate) mod cp;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod dev;
 pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod job;
 pub(crate) mod logs;
 pub(crate) mod pack;
 pub(crate) mod pause;
 pub(crate) mod plan;
+pub(crate) mod port_forward;
 pub(crate) mod process;
 pub(crate) mod restart;
 pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod schema;
 pub(crate) mod server;
+mod target;
+pub(crate) mod top;
 pub(crate) mod version;
 pub(crate) mod wait;
 
@@ -73,6 +78,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Rollout(args) => return with_server(&global, async |to| args.run(&to).await),
         Command::Job(args) => return with_server(&global, async |to| args.run(&to).await),
         Command::Pause => pause::run(),
+        Command::Exec(args) => return with_server(&global, async |to| args.run(&to).await),
         Command::Schema => schema::run(),
         Command::Completion(args) => args.run(),
         Command::Backup(args) => args.run(),
@@ -86,6 +92,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Get(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Describe(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Logs(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::PortForward(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Cp(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Top(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Scale(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Restart(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Delete(args) => with_server(&global, async |to| args.run(&to).await),

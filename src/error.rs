@@ -32,6 +32,8 @@ pub(crate) enum Exit {
     Unreachable = 3,
     Timeout = 4,
     NotFound = 5,
+    /// Of `exec` only: the command was not run, or nobody knows how it ended.
+    NotRun = 125,
 }
 
 /// How errors are written.
@@ -92,6 +94,7 @@ impl Failure {
             Exit::Unreachable => "unreachable",
             Exit::Timeout => "timeout",
             Exit::NotFound => Code::NotFound.as_str(),
+            Exit::NotRun => "not-run",
         };
         Self {
             code,
@@ -104,6 +107,12 @@ impl Failure {
     /// The same, with what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.more.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure, with another exit code.
+    pub(crate) fn exiting(mut self, exit: Exit) -> Self {
+        self.exit = exit;
         self
     }
 

@@ -183,7 +183,7 @@ impl<D: Dial, R: Runtime + Reach> Service<D, R> {
             }
             StreamRequest::Forward { instance, port } => {
                 let connection = forward::connect(self.address(&instance)?, port).await?;
-                forward::serve(connection, self.open().await?).await
+                Ok(socket::tunnel(connection, self.open().await?).await?)
             }
             StreamRequest::ReadFiles {
                 instance,

@@ -24,6 +24,10 @@ use crate::wire::{
     CHUNK_BYTES_MAX, Control, SILENT_AFTER, STALLED_AFTER, STREAM_MESSAGE_BYTES_MAX,
 };
 
+mod tunnel;
+
+pub use tunnel::tunnel;
+
 /// The buffers of a connection, in bytes: most messages are far smaller, and what waits for a
 /// person costs what it costs all the time.
 const BUFFER_BYTES: usize = 16 << 10;

@@ -15,7 +15,8 @@ pub(crate) fn memory(used: &Capacity, all: &Capacity) -> String {
     format!("{}/{}", bytes(used.memory), bytes(all.memory))
 }
 
-fn cores(cpu: CpuMillis) -> String {
+/// `0.25`: cores.
+pub(crate) fn cores(cpu: CpuMillis) -> String {
     let (whole, rest) = (cpu.0 / 1000, cpu.0 % 1000);
     let fraction = format!("{rest:03}");
     match fraction.trim_end_matches('0') {
@@ -24,7 +25,8 @@ fn cores(cpu: CpuMillis) -> String {
     }
 }
 
-fn bytes(memory: MemoryBytes) -> String {
+/// `64Mi`: an amount of bytes.
+pub(crate) fn bytes(memory: MemoryBytes) -> String {
     for (unit, size) in [
         ("Ti", 1_u64 << 40),
         ("Gi", 1 << 30),
