@@ -43,6 +43,12 @@ pub(crate) struct Chore {
     /// Print what this page of this machine answers: PORT/PATH
     #[arg(long, value_name = "PAGE")]
     ask: Option<Page>,
+    /// Print what comes from standard input, to its end
+    #[arg(long)]
+    echo: bool,
+    /// Print the size of the terminal
+    #[arg(long)]
+    size: bool,
     /// Take some time
     #[arg(long, value_name = "TIME")]
     take: Option<Span>,
@@ -147,6 +153,14 @@ impl Chore {
                 Ok(Err(why)) => say(&format!("no answer: {why}"))?,
                 Err(_) => say("no answer in time")?,
             }
+        }
+        if self.echo {
+            std::io::copy(&mut std::io::stdin(), &mut std::io::stdout())?;
+        }
+        if self.size {
+            let size = rustix::termios::tcgetwinsize(std::io::stdin())
+                .map_err(|e| Failure::new(Exit::Failed, format!("there is no terminal: {e}")))?;
+            say(&format!("{} x {}", size.ws_row, size.ws_col))?;
         }
         if let Some(span) = self.take {
             time::sleep(span.as_std()).await;

@@ -13,6 +13,7 @@ mod docker_outage;
 mod harness;
 mod life;
 mod probes;
+mod reach;
 mod restarts;
 mod rollout;
 mod storage;

@@ -1,0 +1,306 @@
+//! Reaching into instances: commands with pipes and with a real terminal, ports, files, and what
+//! is used.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::fd::{AsFd, OwnedFd},
+    process::{Command, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
+use serde_json::Value;
+
+use crate::harness::{Cluster, PATIENCE, WINDLASS, demo, http};
+
+/// The program in the image, which has no other.
+const PROGRAM: &str = "/windlass";
+
+/// A cluster on whose one node the demo runs as `web`.
+fn cluster() -> Cluster {
+    let cluster = Cluster::start(1);
+    cluster.apply(&demo("web", "replicas: 1"));
+    cluster
+}
+
+fn windlass(cluster: &Cluster, args: &[&str]) -> Command {
+    let mut command = Command::new(WINDLASS);
+    command.args(args);
+    command.env("WINDLASS_SERVER", cluster.url());
+    command
+}
+
+/// Runs a command in `web`, with this for standard input.
+fn exec(cluster: &Cluster, flags: &[&str], command: &[&str], input: &[u8]) -> Output {
+    let args = [&["exec"], flags, &["web", "--"], command].concat();
+    let mut child = windlass(cluster, &args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // Beside it: more than a pipe holds, while the output has to be read.
+    let feeding = thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    feeding.join().unwrap();
+    output
+}
+
+#[test]
+fn a_command_has_its_input_output_and_exit_code() {
+    let cluster = cluster();
+    for code in ["0", "3", "255"] {
+        let chore = [PROGRAM, "chore", "--exit-code", code];
+        let output = exec(&cluster, &[], &chore, b"");
+        assert_eq!(output.status.code(), code.parse().ok(), "{output:?}");
+    }
+    let much: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let echoed = exec(&cluster, &["-i"], &[PROGRAM, "chore", "--echo"], &much);
+    assert!(echoed.status.success(), "{echoed:?}");
+    assert!(echoed.stdout == much, "{} bytes", echoed.stdout.len());
+    // Without -i there is an end of the input at once.
+    let silent = exec(
+        &cluster,
+        &[],
+        &[PROGRAM, "chore", "--echo"],
+        b"not passed on",
+    );
+    assert_eq!(
+        (silent.status.code(), &silent.stdout[..]),
+        (Some(0), &b""[..])
+    );
+
+    let error = exec(
+        &cluster,
+        &[],
+        &[PROGRAM, "chore", "--read", "/nowhere"],
+        b"",
+    );
+    assert_eq!(error.status.code(), Some(1));
+    assert!(error.stdout.is_empty(), "errors are apart: {error:?}");
+    let text = String::from_utf8(error.stderr).unwrap();
+    assert!(text.contains("using instance web-0-"), "{text}");
+    assert!(text.contains("/nowhere"), "{text}");
+
+    for (command, code) in [("/nope", 127), ("/proc", 126)] {
+        let output = exec(&cluster, &[], &[command], b"");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains("cannot be run"), "{text}");
+    }
+    let plain = exec(&cluster, &["-t"], &[PROGRAM], b"");
+    assert_eq!(plain.status.code(), Some(125));
+    assert!(
+        String::from_utf8(plain.stderr)
+            .unwrap()
+            .contains("-t needs a terminal")
+    );
+    let unknown = cluster.windlass(&["exec", "nothing", "--", "ls"]);
+    assert_eq!(unknown.status.code(), Some(125));
+}
+
+/// A terminal that a program is in front of, and what came out of it.
+struct Terminal {
+    master: OwnedFd,
+    seen: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    fn open(rows: u16, columns: u16) -> (Self, File) {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let path = name.into_string().unwrap();
+        let slave = File::options().read(true).write(true).open(path).unwrap();
+        let terminal = Self {
+            master,
+            seen: Arc::default(),
+        };
+        terminal.resize(rows, columns);
+        let mut reader = File::from(terminal.master.try_clone().unwrap());
+        let seen = Arc::clone(&terminal.seen);
+        thread::spawn(move || {
+            let mut bytes = [0; 4_096];
+            while let Ok(read @ 1..) = reader.read(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..read]);
+                seen.lock().unwrap().push_str(&text);
+            }
+        });
+        (terminal, slave)
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(self.master.as_fd(), size).unwrap();
+    }
+
+    fn until(&self, text: &str) {
+        let began = Instant::now();
+        loop {
+            let seen = self.seen.lock().unwrap().clone();
+            if seen.contains(text) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "no {text} in {seen:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn press(&self, keys: &[u8]) {
+        rustix::io::write(&self.master, keys).unwrap();
+    }
+}
+
+#[test]
+fn a_terminal_has_its_size_and_passes_on_keys() {
+    let cluster = cluster();
+    let (terminal, slave) = Terminal::open(31, 97);
+    let chore = [PROGRAM, "chore", "--size", "--every", "100ms"];
+    let args = [&["exec", "-it", "web", "--"], &chore[..]].concat();
+    let mut child = windlass(&cluster, &args)
+        .stdin(slave.try_clone().unwrap())
+        .stdout(slave.try_clone().unwrap())
+        .stderr(slave.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    let before = rustix::termios::tcgetattr(&slave).unwrap();
+    terminal.until("31 x 97");
+    terminal.resize(50, 132);
+    // The terminal is not the one that the program was started from, so nobody signals it.
+    crate::harness::signal(child.id(), rustix::process::Signal::WINCH);
+    terminal.until("50 x 132");
+    // Ctrl-C is a key, which the command's terminal makes a signal of.
+    terminal.press(b"\x03");
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(began.elapsed() < PATIENCE, "Ctrl-C does not end it");
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(130));
+    let after = rustix::termios::tcgetattr(&slave).unwrap();
+    let modes = |t: &rustix::termios::Termios| (t.local_modes, t.input_modes, t.output_modes);
+    let echo = rustix::termios::LocalModes::ECHO;
+    assert!(
+        after.local_modes.contains(echo),
+        "it is as it was: {:?}",
+        modes(&after)
+    );
+    drop(before);
+}
+
+#[test]
+fn a_page_is_reached_through_a_forwarded_port() {
+    let cluster = cluster();
+    let mut child = windlass(&cluster, &["port-forward", "web", "0:8080", "0:9"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let mut address = || -> SocketAddr {
+        let line = lines.next().unwrap().unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    };
+    let (web, closed) = (address(), address());
+    for _ in 0..3 {
+        let page = http::get(web, "/healthz").unwrap();
+        assert_eq!(page.status, 200, "{}", page.text());
+    }
+    // Nobody listens there: the connection ends, and the others go on.
+    let mut stream = TcpStream::connect(closed).unwrap();
+    assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
+    assert_eq!(http::get(web, "/healthz").unwrap().status, 200);
+    let taken = cluster.windlass(&["port-forward", "web", &format!("{}:8080", web.port())]);
+    let text = String::from_utf8(taken.stderr).unwrap();
+    assert!(text.contains("cannot listen on port"), "{text}");
+    crate::harness::signal(child.id(), rustix::process::Signal::INT);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn files_are_copied_both_ways() {
+    let cluster = cluster();
+    let here = cluster.dir.path().join("site");
+    fs::create_dir_all(here.join("deep")).unwrap();
+    fs::write(here.join("deep/page"), vec![b'x'; 2_000_000]).unwrap();
+    std::os::unix::fs::symlink("deep/page", here.join("link")).unwrap();
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    cluster.ok(&["cp", &path(&here), "web:/"]);
+    cluster.ok(&["cp", &path(&here), "web:/other"]);
+    let back = cluster.dir.path().join("back");
+    for from in ["web:/site", "web:/other"] {
+        cluster.ok(&["cp", from, &path(&back)]);
+        assert_eq!(fs::read(back.join("link")).unwrap().len(), 2_000_000);
+        fs::remove_dir_all(&back).unwrap();
+    }
+    // One file: to a folder, and under another name.
+    cluster.ok(&["cp", &path(&here.join("deep/page")), "web:/site"]);
+    cluster.ok(&[
+        "cp",
+        "web:/site/page",
+        &path(&cluster.dir.path().join("copy")),
+    ]);
+    assert!(cluster.dir.path().join("copy").is_file());
+    for (args, code, says) in [
+        (
+            ["cp", "web:/nowhere", "./x"],
+            5,
+            "there is nothing at /nowhere",
+        ),
+        (
+            ["cp", &path(&here), "web:/no/folder/here"],
+            1,
+            "there is no folder",
+        ),
+        (["cp", "a", "b"], 2, "neither of the two"),
+        (["cp", "web:/a", "web:/b"], 2, "directly"),
+    ] {
+        let output = cluster.windlass(&args);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        assert!(text.contains(says), "{args:?}: {text}");
+    }
+    let archive = cluster.windlass(&["cp", "web:/site", "-"]);
+    assert!(archive.status.success(), "{archive:?}");
+    let names = tar::Archive::new(&archive.stdout[..])
+        .entries()
+        .unwrap()
+        .map(|entry| path(&entry.unwrap().path().unwrap()))
+        .collect::<Vec<_>>();
+    assert!(names.contains(&"site/deep/page".to_owned()), "{names:?}");
+}
+
+#[test]
+fn what_is_used_is_shown() {
+    let cluster = cluster();
+    let stats: Value = serde_json::from_str(&cluster.ok(&["top", "-o", "json"])).unwrap();
+    let usage = &stats["nodes"][0]["usage"];
+    assert_eq!(stats["nodes"][0]["node"], "n1", "{stats}");
+    let instance = &usage["instances"][0];
+    assert!(
+        instance["name"].as_str().unwrap().starts_with("web-0-"),
+        "{stats}"
+    );
+    assert_ne!(instance["usage"]["memory"], "0", "{stats}");
+    assert_ne!(usage["machine"]["memory"], "0", "{stats}");
+    let table = cluster.ok(&["top", "nodes"]);
+    assert!(table.contains("CPU") && table.contains("n1"), "{table}");
+}
