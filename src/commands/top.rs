@@ -16,7 +16,9 @@ use super::Context;
 use crate::{
     error::Failure,
     output::{
-        self, TextFormat, quantity, style,
+        self, TextFormat,
+        columns::Namespaces,
+        quantity, style,
         table::{Cell, Table},
     },
 };
@@ -100,7 +102,8 @@ impl Top {
         }
         let mut table = match self.of {
             Of::Nodes => nodes(&stats),
-            Of::Instances => instances(&stats, self.all_namespaces.then_some(())),
+            Of::Instances if self.all_namespaces => instances(&stats, Namespaces::All),
+            Of::Instances => instances(&stats, Namespaces::One),
         };
         let mut out = output::stdout();
         if self.watch && std::io::stdout().is_terminal() {
@@ -153,9 +156,9 @@ fn nodes(stats: &Stats) -> Table {
     table
 }
 
-fn instances(stats: &Stats, namespaces: Option<()>) -> Table {
+fn instances(stats: &Stats, namespaces: Namespaces) -> Table {
     let mut headers = vec!["NAME", "NODE", "CPU", "MEMORY", "RECEIVED", "SENT"];
-    if namespaces.is_some() {
+    if namespaces == Namespaces::All {
         headers.insert(0, "NAMESPACE");
     }
     let mut table = Table::new(headers);
@@ -178,7 +181,7 @@ fn instances(stats: &Stats, namespaces: Option<()>) -> Table {
                 Cell::new(rate(received)),
                 Cell::new(rate(sent)),
             ];
-            if namespaces.is_some() {
+            if namespaces == Namespaces::All {
                 cells.insert(0, Cell::new(&instance.namespace));
             }
             table.row(cells);

@@ -51,7 +51,7 @@ impl Reach for Docker {
     }
 
     async fn begin(&self, exec: &ExecId, options: &ExecOptions) -> Result<Running> {
-        let running = hijack::start(&self.engine, exec, options.terminal.is_some()).await?;
+        let running = hijack::start(&self.engine, exec, options).await?;
         if let Some(size) = options.terminal {
             // A command that has ended already needs no size.
             let resized = self.resize(exec, size).await;

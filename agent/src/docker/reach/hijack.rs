@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, ReadHalf, split},
     net::UnixStream,
 };
-use windlass_api::wire::Channel;
+use windlass_api::wire::{Channel, ExecOptions};
 
 use super::super::{
     engine::{CHANGE_WITHIN, Engine},
@@ -34,10 +34,14 @@ const HEAD_BYTES: usize = 8;
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
 
 /// Starts a command that was prepared.
-pub(super) async fn start(engine: &Engine, exec: &ExecId, terminal: bool) -> Result<Running> {
+pub(super) async fn start(
+    engine: &Engine,
+    exec: &ExecId,
+    options: &ExecOptions,
+) -> Result<Running> {
     const DOING: &str = "start the command";
     let version = engine.client().await?.client_version();
-    let body = json!({ "Detach": false, "Tty": terminal }).to_string();
+    let body = json!({ "Detach": false, "Tty": options.terminal.is_some() }).to_string();
     let request = Request::post(format!("/v{version}/exec/{}/start", exec.0))
         .header(header::HOST, "docker")
         .header(header::CONTENT_TYPE, "application/json")
@@ -73,7 +77,7 @@ pub(super) async fn start(engine: &Engine, exec: &ExecId, terminal: bool) -> Res
     };
     let upgraded = engine.limit(DOING, CHANGE_WITHIN, opened).await?;
     let (reader, input) = split(TokioIo::new(upgraded));
-    let output = if terminal {
+    let output = if options.terminal.is_some() {
         plain(reader)
     } else {
         framed(reader)
