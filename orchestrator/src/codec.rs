@@ -170,3 +170,50 @@ fn read<T: DeserializeOwned>(key: &Key, value: &[u8]) -> Result<T, Error> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use windlass_api::{
+        ids::{Slot, WorkloadKey},
+        resource::JobState,
+    };
+    use windlass_core::record::{IndexState, JobRecord, ScheduleRecord, Suspension};
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_down_about_jobs_reads_back() {
+        let key: WorkloadKey = "default/load".parse().unwrap();
+        let at = "2026-01-01T00:00:00Z".parse().unwrap();
+        let job = JobRecord {
+            state: JobState::Running,
+            started_at: at,
+        };
+        let index = IndexRecord {
+            key: IndexKey {
+                job: key.clone(),
+                index: Slot(7),
+            },
+            state: IndexState::Open { retry_at: at },
+            failures: 2,
+            exit: None,
+            failure: Some("exit code 3".to_owned()),
+        };
+        let schedule = ScheduleRecord {
+            schedule: "@daily".parse().unwrap(),
+            time_zone: "Europe/Berlin".parse().unwrap(),
+            suspended: Suspension::Active,
+            since: at,
+            last: Some(at),
+        };
+        let index_key = index.key.clone();
+        for written in [
+            Change::Job(key.clone(), Some(Arc::new(job))),
+            Change::Index(index_key, Some(Arc::new(index))),
+            Change::Schedule(key.clone(), Some(Arc::new(schedule))),
+        ] {
+            let (key, value) = entry(&written);
+            assert_eq!(change(&key, &value.unwrap()).unwrap(), written);
+        }
+    }
+}
