@@ -218,14 +218,17 @@ async fn upload(from: &Path, mut to: Remote<'_>) -> Result<(), Failure> {
         let detail = format!("cannot read {}: {error}", from.display());
         Failure::new(Exit::Failed, detail)
     };
-    let is_folder = std::fs::metadata(from).map_err(cannot)?.is_dir();
+    let what = match std::fs::metadata(from).map_err(cannot)?.is_dir() {
+        true => FileKind::Folder,
+        false => FileKind::File,
+    };
     let whole = from.canonicalize().map_err(cannot)?;
     let own = from.file_name().or(whole.file_name());
     let own = own.ok_or_else(|| {
         let detail = "the whole file system of this machine is not copied";
         Failure::new(Exit::Usage, detail)
     })?;
-    let name = to.destination(own.as_ref(), is_folder).await?;
+    let name = to.destination(own.as_ref(), what).await?;
     let (sender, mut pieces) = mpsc::channel(PIECES_MAX);
     let packing = spawn_blocking(move || pack::pack(&whole, &name, sender));
     let archive = futures_util::stream::poll_fn(move |context| pieces.poll_recv(context));
@@ -278,7 +281,7 @@ impl Remote<'_> {
 
     /// The name that a copy gets: in the folder that this is, or in place of what it is; this
     /// becomes the folder of it.
-    async fn destination(&mut self, own: &Path, is_folder: bool) -> Result<PathBuf, Failure> {
+    async fn destination(&mut self, own: &Path, what: FileKind) -> Result<PathBuf, Failure> {
         let info = self.context.client.file_info(
             &self.target.namespace,
             &self.target.id,
@@ -298,7 +301,7 @@ impl Remote<'_> {
                 self.path = parent.display().to_string();
                 Ok(name)
             }
-            (Some(FileKind::File), Some(parent), Some(name)) if !is_folder => {
+            (Some(FileKind::File), Some(parent), Some(name)) if what != FileKind::Folder => {
                 let name = PathBuf::from(name);
                 self.path = parent.display().to_string();
                 Ok(name)
