@@ -75,34 +75,13 @@ async fn main() -> std::io::Result<()> {
         }
         // Answers on this port of its own network only.
         Some("answer") => {
-            let listener = TcpListener::bind(("127.0.0.1", args[1].parse().unwrap_or(0)))?;
-            thread::spawn(move || {
-                for mut stream in listener.incoming().flatten() {
-                    // One that hung up needs no answer.
-                    let _ = stream.write_all(b"hello");
-                }
-            });
+            answer(&args[1])?;
             signal(SignalKind::terminate())?.recv().await;
         }
         // Asks on this port of its own network, shows a file and one with the answers, and runs
         // until it is stopped.
         Some("ask") => {
-            let mut stop = signal(SignalKind::terminate())?;
-            let port = args[1].parse().unwrap_or(0);
-            let mut answer = String::new();
-            // Its neighbour was started before, and listens soon.
-            let mut neighbour = loop {
-                match TcpStream::connect(("127.0.0.1", port)) {
-                    Ok(stream) => break stream,
-                    Err(_) => thread::sleep(TICK),
-                }
-            };
-            neighbour.read_to_string(&mut answer)?;
-            note(&args[3], &answer)?;
-            for file in &args[2..] {
-                print!("{}", fs::read_to_string(file)?);
-            }
-            stop.recv().await;
+            ask(&args[1..]).await?;
         }
         Some("env") => {
             for (key, value) in env::vars() {
@@ -120,4 +99,35 @@ async fn main() -> std::io::Result<()> {
 fn note(file: &str, line: &str) -> std::io::Result<()> {
     let file = fs::OpenOptions::new().append(true).create(true).open(file);
     writeln!(file?, "{line}")
+}
+
+fn answer(port: &str) -> std::io::Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", port.parse().unwrap_or(0)))?;
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // One that hung up needs no answer.
+            let _ = stream.write_all(b"hello");
+        }
+    });
+    Ok(())
+}
+
+async fn ask(args: &[String]) -> std::io::Result<()> {
+    let mut stop = signal(SignalKind::terminate())?;
+    let port = args[0].parse().unwrap_or(0);
+    let mut answer = String::new();
+    // Its neighbour was started before, and listens soon.
+    let mut neighbour = loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => break stream,
+            Err(_) => thread::sleep(TICK),
+        }
+    };
+    neighbour.read_to_string(&mut answer)?;
+    note(&args[2], &answer)?;
+    for file in &args[1..] {
+        print!("{}", fs::read_to_string(file)?);
+    }
+    stop.recv().await;
+    Ok(())
 }

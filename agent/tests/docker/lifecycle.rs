@@ -270,12 +270,12 @@ async fn an_image_is_packed_once() {
             .is_some()
     );
     assert!(
-        !fixture
+        fixture
             .docker
             .image_id(&"windlass-test:none".parse().unwrap())
             .await
             .unwrap()
-            .is_some()
+            .is_none()
     );
 }
 

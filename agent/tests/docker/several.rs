@@ -58,7 +58,7 @@ struct Events {
 }
 
 impl Events {
-    async fn of(fixture: &Fixture) -> Self {
+    fn of(fixture: &Fixture) -> Self {
         let (sender, received) = mpsc::channel(256);
         let options = EventsOptionsBuilder::default()
             .filters(&filter_of(&fixture.owner))
@@ -120,7 +120,7 @@ async fn until_log(fixture: &Fixture, status: &InstanceStatus, name: &str, expec
         while text.len() < expected.len()
             && let Some(piece) = log.next().await
         {
-            text.push_str(&String::from_utf8(piece.unwrap().to_vec()).unwrap());
+            text.push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
         }
     };
     // What is there then is compared in any case.
@@ -146,7 +146,7 @@ async fn containers_of_an_instance_live_and_end_together() {
     // Without its pause container, it starts anew as a whole, and keeps its volume.
     let found = cluster.fixture().list().await;
     let pause = found.iter().find(|c| c.part == Part::Pause).unwrap();
-    let mut events = Events::of(cluster.fixture()).await;
+    let mut events = Events::of(cluster.fixture());
     let kill = engine();
     kill.kill_container(&pause.id.0, None::<KillContainerOptions>)
         .await
@@ -178,7 +178,7 @@ async fn containers_of_an_instance_live_and_end_together() {
 #[tokio::test]
 async fn an_agent_that_is_killed_between_any_two_steps_goes_on() {
     let mut cluster = Cluster::new().await;
-    let mut events = Events::of(cluster.fixture()).await;
+    let mut events = Events::of(cluster.fixture());
     cluster.start();
     cluster.assign(vec![several()]).await;
     let mut seen = Vec::new();

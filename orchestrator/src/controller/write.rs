@@ -5,7 +5,7 @@ use uuid::Uuid;
 use windlass_api::{
     apply::Outcome,
     ids::{NodeName, Uid, Version, WorkloadKey},
-    resource::{Manifest, NodePatch, RolloutAction},
+    resource::{Manifest, NodePatch, RolloutAction, RunJob},
 };
 use windlass_core::{
     cluster::Cluster,
@@ -28,6 +28,8 @@ pub enum Write {
     Restart(WorkloadKey, Option<Version>),
     /// Do something to a rollout.
     Rollout(WorkloadKey, RolloutAction, Option<Version>),
+    /// Run a job's or a schedule's template once more.
+    RunJob(WorkloadKey, Box<RunJob>),
     /// Change what operators may change about a node.
     PatchNode(NodeName, Box<NodePatch>, Option<Version>),
 }
@@ -130,6 +132,14 @@ fn decide(txn: &mut Transaction, write: &Write) -> Result<Vec<Applied>, Refusal>
         Write::Restart(key, expected) => {
             command::restart(txn, key, *expected)?;
             Ok(updated(key))
+        }
+        Write::RunJob(key, run) => {
+            let key = command::job::run(txn, key, run, Uid(Uuid::new_v4()))?;
+            Ok(vec![Applied {
+                key,
+                outcome: Outcome::Created,
+                diff: Vec::new(),
+            }])
         }
         Write::Rollout(key, action, expected) => {
             command::rollout(txn, key, *action, *expected)?;

@@ -5,7 +5,9 @@ use serde_json::Value;
 use windlass_api::{
     apply::{ApplyRequest, ApplyResponse},
     list::{List, WatchEvent},
-    resource::{Instance, Node, NodePatch, Revision, RolloutAction, Scale, ServerInfo, Workload},
+    resource::{
+        Instance, Node, NodePatch, Revision, RolloutAction, RunJob, Scale, ServerInfo, Workload,
+    },
     stats::Stats,
     wire::{FileInfo, SESSION_PATH},
 };
@@ -205,6 +207,15 @@ fn of_changes() -> Vec<Operation> {
         .header(RequestHeader::IfMatch)
         .body::<RolloutAction>()
         .answers::<Workload>(StatusCode::OK, "The workload after it."),
+        Operation::write(
+            Method::POST,
+            "/v1/workloads/{namespace}/{workload}/run",
+            "runJob",
+            "Run the template of a job or a schedule once more, as a job of its own.",
+            workloads::run,
+        )
+        .body::<RunJob>()
+        .answers::<Workload>(StatusCode::CREATED, "The new job."),
         Operation::get(
             "/v1/workloads/{namespace}/{workload}/revisions",
             "listRevisions",
