@@ -1,6 +1,6 @@
 //! What a user writes: the spec of each kind of workload.
 //!
-//! Every kind describes an instance in the same words; [`kind_spec`] adds them to what is particular
+//! Every kind describes an instance in the same words; `kind_spec!` adds them to what is particular
 //! to it. Where an instance has one container, the container's fields stand directly in the spec.
 
 use std::{collections::BTreeMap, fmt};

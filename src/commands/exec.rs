@@ -28,7 +28,7 @@ mod terminal;
 
 /// How much of the input is read at a time, in bytes.
 const PIECE_BYTES: usize = 32 << 10;
-/// How many signals may wait to be sent. Who sends more of them leaves, see [`Leaving`].
+/// How many signals may wait to be sent. Who sends more of them leaves.
 const SIGNALS_MAX: usize = 4;
 
 /// Run a command in a container

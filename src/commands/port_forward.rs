@@ -32,7 +32,7 @@ The program has to listen on all addresses of its container, not only on 127.0.0
 pub(crate) struct PortForward {
     /// The instance, or a workload
     name: Named<InstanceId>,
-    /// Ports as [LOCAL:]REMOTE; the local one is the same unless it is named, and any if it is 0
+    /// Ports as `[LOCAL:]REMOTE`; the local one is the same unless it is named, and any if it is 0
     #[arg(required = true, value_name = "[LOCAL:]REMOTE")]
     ports: Vec<Ports>,
 }
