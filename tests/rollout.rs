@@ -149,6 +149,7 @@ fn an_update_that_ends_at_once_goes_back_by_itself_and_shows_what_it_said() {
     let path = path.to_str().unwrap();
     let said = refused(&cluster, &["apply", "-f", path], 1);
     assert!(said.contains("was rolled back to revision 1"), "{said}");
+    assert!(said.contains("--no-such-option"), "its last lines: {said}");
     assert!(said.contains("windlass rollout restart"), "{said}");
     // Those that ran still run; none was stopped for it.
     assert!(before.iter().all(|c| engine::running(&id).contains(c)));
