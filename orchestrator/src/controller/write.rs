@@ -5,7 +5,7 @@ use uuid::Uuid;
 use windlass_api::{
     apply::Outcome,
     ids::{NodeName, Uid, Version, WorkloadKey},
-    resource::{Manifest, NodePatch, RolloutAction},
+    resource::{Manifest, NodePatch, RolloutAction, RunJob},
 };
 use windlass_core::{
     cluster::Cluster,
@@ -28,6 +28,8 @@ pub enum Write {
     Restart(WorkloadKey, Option<Version>),
     /// Do something to a rollout.
     Rollout(WorkloadKey, RolloutAction, Option<Version>),
+    /// Run the template of a job or of a schedule once more.
+    RunJob(WorkloadKey, Box<RunJob>),
     /// Change what operators may change about a node.
     PatchNode(NodeName, Box<NodePatch>, Option<Version>),
 }
@@ -134,6 +136,14 @@ fn decide(txn: &mut Transaction, write: &Write) -> Result<Vec<Applied>, Refusal>
         Write::Rollout(key, action, expected) => {
             command::rollout(txn, key, *action, *expected)?;
             Ok(updated(key))
+        }
+        Write::RunJob(key, run) => {
+            let made = command::job::run(txn, key, run, Uid(Uuid::new_v4()))?;
+            Ok(vec![Applied {
+                key: made,
+                outcome: Outcome::Created,
+                diff: Vec::new(),
+            }])
         }
         Write::PatchNode(name, patch, expected) => {
             command::patch_node(txn, name, patch, *expected)?;

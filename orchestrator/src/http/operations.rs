@@ -5,7 +5,9 @@ use serde_json::Value;
 use windlass_api::{
     apply::{ApplyRequest, ApplyResponse},
     list::{List, WatchEvent},
-    resource::{Instance, Node, NodePatch, Revision, RolloutAction, Scale, ServerInfo, Workload},
+    resource::{
+        Instance, Node, NodePatch, Revision, RolloutAction, RunJob, Scale, ServerInfo, Workload,
+    },
     stats::Stats,
     wire::{FileInfo, SESSION_PATH},
 };
@@ -14,7 +16,7 @@ use super::{
     agents, apply,
     collection::{Collection, Events, Instances, Nodes, Workloads},
     document::AnyDocument,
-    instances,
+    instances, jobs,
     list::{self, ListQuery},
     nodes,
     operation::{Operation, RequestHeader},
@@ -212,6 +214,15 @@ fn of_changes() -> Vec<Operation> {
             rollouts::revisions,
         )
         .answers::<List<Revision>>(StatusCode::OK, "The revisions."),
+        Operation::write(
+            Method::POST,
+            "/v1/workloads/{namespace}/{workload}/run",
+            "runJob",
+            "Run the template of a job or of a schedule once more, as a job of its own.",
+            jobs::run,
+        )
+        .body::<RunJob>()
+        .answers::<Workload>(StatusCode::CREATED, "The new job."),
     ]
 }
 
