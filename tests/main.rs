@@ -11,6 +11,7 @@ mod cli;
 mod crash;
 mod docker_outage;
 mod harness;
+mod jobs;
 mod life;
 mod probes;
 mod reach;
