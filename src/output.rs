@@ -69,6 +69,12 @@ pub(crate) fn say(text: &str) {
     drop(writeln!(anstream::stderr(), "{text}"));
 }
 
+/// Tells a person something in passing, in brackets.
+pub(crate) fn say_dim(text: String) {
+    let text = format!("({})", printable(&text));
+    say(&style::paint(style::DIM, text).to_string());
+}
+
 /// Writes `value` as JSON for people and programs.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).expect("what is shown is valid JSON");

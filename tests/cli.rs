@@ -241,6 +241,36 @@ fn the_first_session_of_the_readme() {
 }
 
 #[test]
+fn a_development_cluster_takes_the_runs_of_a_job_with_it() {
+    let server = free_address();
+    let dir = tempfile::TempDir::new().unwrap();
+    let manifest = dir.path().join("load.yaml");
+    let job = demo("load", "").replace("kind: Service", "kind: Job");
+    let job = job.replace("[demo]", "[chore, --say, done]");
+    std::fs::write(&manifest, job).unwrap();
+    let dev = Dev::start(&["--listen", &server.to_string(), manifest.to_str().unwrap()]);
+    dev.line("Ctrl-C");
+    let output = Command::new(WINDLASS)
+        .args([
+            "job",
+            "run",
+            "load",
+            "--server",
+            &format!("http://{server}"),
+        ])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "index 0\ndone\n");
+    let answer = http::get(server, "/v1/server").unwrap().json();
+    let id = answer["cluster"].as_str().unwrap();
+    assert_eq!(engine::containers(id).len(), 2);
+    let status = dev.interrupt();
+    assert!(status.success(), "{status}");
+    assert!(engine::containers(id).is_empty());
+}
+
+#[test]
 fn a_development_cluster_of_three_nodes_that_is_kept() {
     let server = free_address();
     let dir = tempfile::TempDir::new().unwrap();

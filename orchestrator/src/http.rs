@@ -25,6 +25,7 @@ mod document;
 mod envelope;
 mod etag;
 mod instances;
+mod jobs;
 mod list;
 mod listener;
 mod loopback;

@@ -51,6 +51,13 @@ impl Apply {
         }
         let mut result = Ok(());
         if !self.waiting.no_wait {
+            if self.output == TextFormat::Text {
+                response
+                    .results
+                    .iter()
+                    .filter_map(waits_for_end)
+                    .for_each(output::say_dim);
+            }
             let targets: Vec<Target> = response
                 .results
                 .iter()
@@ -71,6 +78,16 @@ impl Apply {
         }
         result
     }
+}
+
+/// What is said of a job whose end is waited for.
+fn waits_for_end(result: &ApplyResult) -> Option<String> {
+    let job = result.workload.status.job.as_ref()?;
+    let key = &result.key;
+    job.state
+        .finished_at()
+        .is_none()
+        .then(|| format!("waiting until {key} has ended; Ctrl-C leaves it running"))
 }
 
 fn write(response: &ApplyResponse) -> io::Result<()> {

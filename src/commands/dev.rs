@@ -22,6 +22,7 @@ use windlass_api::{
     client::{Client, Precondition, Selection},
     duration::Span,
     ids::{ClusterId, Namespace, NodeName},
+    problem::Code,
     quantity::{CpuMillis, MemoryBytes},
     resource::{Instance, Manifest, Node},
     status::NodeState,
@@ -327,9 +328,12 @@ impl Cluster {
         let nodes = self.client.list::<Node>(&Selection::all()).await?;
         let targets: Vec<Target> = workloads.items.iter().map(Target::of).collect();
         for target in &targets {
-            self.client
-                .delete_workload(&target.key, Precondition::None)
-                .await?;
+            let deleted = self.client.delete_workload(&target.key, Precondition::None);
+            match deleted.await {
+                // A job goes with the schedule or the job that made it.
+                Err(error) if error.code() != Some(Code::NotFound) => return Err(error.into()),
+                Ok(()) | Err(_) => {}
+            }
         }
         // A second Ctrl-C means: now.
         let asked = process::asked_to_stop()?;

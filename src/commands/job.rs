@@ -9,6 +9,8 @@ use crate::{error::Failure, output::TextFormat};
 
 mod run;
 
+pub(super) use run::ended;
+
 /// Run jobs by hand
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]

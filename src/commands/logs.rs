@@ -16,7 +16,7 @@ use windlass_api::{
 };
 
 use self::{follow::Follow, origin::Origin, printer::Printer};
-use super::Context;
+use super::{Context, job};
 use crate::{
     cli::Named,
     error::{Exit, Failure},
@@ -32,7 +32,7 @@ mod printer;
 #[command(after_help = "\
 Where there are several instances, or several containers in one, each line begins with the name of
 its own. With -f, new instances of a workload are followed, too, and so are containers that start
-again.")]
+again; a job is followed to its end.")]
 pub(crate) struct Logs {
     /// The workload or the instance
     name: Named<InstanceId>,
@@ -159,13 +159,22 @@ impl Logs {
             only: self.container,
             options,
         };
+        let client = &context.client;
         let mut printer = Printer::to_stdout(self.output);
-        if self.follow {
-            Follow::new(context.client.clone(), source, what, printer)
-                .run()
+        if !self.follow {
+            return read(client, &source, &what, &mut printer).await;
+        }
+        let job = match &source {
+            Source::Workload(key) => client.workload(key).await?.status.job.map(|_| key.clone()),
+            Source::Instance(..) => None,
+        };
+        let follow = Follow::new(client.clone(), source, what, printer);
+        match job {
+            // When it has ended, nothing more is written.
+            Some(key) => Box::pin(follow.run_until(job::ended(client, key)))
                 .await
-        } else {
-            read(&context.client, &source, &what, &mut printer).await
+                .map(drop),
+            None => Box::pin(follow.run()).await,
         }
     }
 }

@@ -28,7 +28,7 @@ pub enum Write {
     Restart(WorkloadKey, Option<Version>),
     /// Do something to a rollout.
     Rollout(WorkloadKey, RolloutAction, Option<Version>),
-    /// Run a job's or a schedule's template once more.
+    /// Run the template of a job or of a schedule once more.
     RunJob(WorkloadKey, Box<RunJob>),
     /// Change what operators may change about a node.
     PatchNode(NodeName, Box<NodePatch>, Option<Version>),
@@ -133,17 +133,17 @@ fn decide(txn: &mut Transaction, write: &Write) -> Result<Vec<Applied>, Refusal>
             command::restart(txn, key, *expected)?;
             Ok(updated(key))
         }
-        Write::RunJob(key, run) => {
-            let key = command::job::run(txn, key, run, Uid(Uuid::new_v4()))?;
-            Ok(vec![Applied {
-                key,
-                outcome: Outcome::Created,
-                diff: Vec::new(),
-            }])
-        }
         Write::Rollout(key, action, expected) => {
             command::rollout(txn, key, *action, *expected)?;
             Ok(updated(key))
+        }
+        Write::RunJob(key, run) => {
+            let made = command::job::run(txn, key, run, Uid(Uuid::new_v4()))?;
+            Ok(vec![Applied {
+                key: made,
+                outcome: Outcome::Created,
+                diff: Vec::new(),
+            }])
         }
         Write::PatchNode(name, patch, expected) => {
             command::patch_node(txn, name, patch, *expected)?;

@@ -16,7 +16,7 @@ use super::{
     agents, apply,
     collection::{Collection, Events, Instances, Nodes, Workloads},
     document::AnyDocument,
-    instances,
+    instances, jobs,
     list::{self, ListQuery},
     nodes,
     operation::{Operation, RequestHeader},
@@ -207,15 +207,6 @@ fn of_changes() -> Vec<Operation> {
         .header(RequestHeader::IfMatch)
         .body::<RolloutAction>()
         .answers::<Workload>(StatusCode::OK, "The workload after it."),
-        Operation::write(
-            Method::POST,
-            "/v1/workloads/{namespace}/{workload}/run",
-            "runJob",
-            "Run the template of a job or a schedule once more, as a job of its own.",
-            workloads::run,
-        )
-        .body::<RunJob>()
-        .answers::<Workload>(StatusCode::CREATED, "The new job."),
         Operation::get(
             "/v1/workloads/{namespace}/{workload}/revisions",
             "listRevisions",
@@ -223,6 +214,15 @@ fn of_changes() -> Vec<Operation> {
             rollouts::revisions,
         )
         .answers::<List<Revision>>(StatusCode::OK, "The revisions."),
+        Operation::write(
+            Method::POST,
+            "/v1/workloads/{namespace}/{workload}/run",
+            "runJob",
+            "Run the template of a job or of a schedule once more, as a job of its own.",
+            jobs::run,
+        )
+        .body::<RunJob>()
+        .answers::<Workload>(StatusCode::CREATED, "The new job."),
     ]
 }
 

@@ -12,7 +12,7 @@ use windlass_api::{
     apply::Outcome,
     ids::{Version, WorkloadKey},
     problem::Code,
-    resource::{Manifest, RunJob, Scale, Workload},
+    resource::{Manifest, Scale, Workload},
     validate::FieldError,
 };
 use windlass_core::{cluster::Cluster, view};
@@ -101,22 +101,6 @@ pub(super) async fn restart(
     let write = Write::Restart(key.clone(), request.if_match.version());
     let written = api.handle.write(write, request.idempotency).await?;
     Ok(show(StatusCode::OK, &after(&written.cluster, &key)?))
-}
-
-/// Runs the template of a job or a schedule once more.
-pub(super) async fn run(
-    State(api): State<Arc<Api>>,
-    path: PathParameters,
-    request: WriteRequest,
-) -> Result<Response, Error> {
-    let write = Write::RunJob(path.workload()?, Box::new(request.json::<RunJob>()?));
-    let written = api.handle.write(write, request.idempotency).await?;
-    let [made] = written.results.as_slice() else {
-        let detail = "a run led to no job, or to several";
-        return Err(Error::new(Code::Internal, detail));
-    };
-    let job = after(&written.cluster, &made.key)?;
-    Ok(made_at(&made.key, &job))
 }
 
 /// The manifest in a request about the workload `key`.

@@ -78,7 +78,7 @@ impl Run {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        note(&format!(
+        output::say_dim(format!(
             "running {key}; Ctrl-C leaves it running, and `windlass logs -f {key}` reads along again"
         ));
         let end = ended(&context.client, key.clone());
@@ -91,13 +91,11 @@ impl Run {
     }
 }
 
-/// What is said beside the output of the job.
-fn note(text: &str) {
-    output::say(&paint(style::DIM, format!("({})", output::printable(text))).to_string());
-}
-
-/// Waits until a job has ended. Meanwhile it says why nothing is to be read.
-async fn ended(client: &Client, key: WorkloadKey) -> Result<JobStatus, Failure> {
+/// Waits until a job has ended; at once if it has. Meanwhile it says why nothing is to be read.
+pub(in crate::commands) async fn ended(
+    client: &Client,
+    key: WorkloadKey,
+) -> Result<JobStatus, Failure> {
     let selection = Selection::of(&key.namespace).field("name", &key.name);
     let mut workloads = Mirror::<Workload>::open(client, selection).await?;
     let mut told: Option<String> = None;
@@ -113,7 +111,7 @@ async fn ended(client: &Client, key: WorkloadKey) -> Result<JobStatus, Failure> 
         let reason = state::reasons(workload).first().map(|r| (*r).to_owned());
         if reason != told {
             if let Some(reason) = &reason {
-                note(&format!("{key}: {reason}"));
+                output::say_dim(format!("{key}: {reason}"));
             }
             told = reason;
         }

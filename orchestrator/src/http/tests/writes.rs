@@ -123,6 +123,42 @@ async fn a_rollout_is_steered_and_its_revisions_are_listed() {
 }
 
 #[tokio::test]
+async fn a_job_is_run_once_more_as_one_of_its_own() {
+    let server = Server::start();
+    let run = "/v1/workloads/default/load/run";
+    let body = json!({ "env": { "MODE": "slow" }, "args": ["once"] });
+    let ask = async |key: &str| {
+        let header = ("idempotency-key", key);
+        send(&server, Method::POST, run, header, &body).await
+    };
+    ask("early").await.refused(Code::NotFound);
+    let job = json!({ "kind": "Job", "name": "load", "spec": { "image": "app:1" } });
+    server
+        .write(Method::PUT, "/v1/workloads/default/load", &job)
+        .await;
+    let made = ask("k1").await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    let shown = made.json();
+    let name = shown["name"].as_str().unwrap();
+    assert!(name.starts_with("load-run-"), "{name}");
+    assert_eq!(
+        made.header("location"),
+        format!("/v1/workloads/default/{name}")
+    );
+    assert_eq!(shown["spec"]["env"]["MODE"], "slow");
+    assert_eq!(shown["spec"]["args"], json!(["once"]));
+    assert_eq!(shown["meta"]["owner"], "load");
+    // The same request is carried out once, and another one makes another job.
+    assert_eq!(ask("k1").await.json()["name"], shown["name"]);
+    assert_ne!(ask("k2").await.json()["name"], shown["name"]);
+    server.put("web", 1).await;
+    let service = server
+        .write(Method::POST, &format!("{WEB}/run"), &json!({}))
+        .await;
+    service.refused(Code::Conflict);
+}
+
+#[tokio::test]
 async fn what_is_shown_can_be_put_again() {
     let server = Server::start();
     let shown = server.put("web", 1).await;
