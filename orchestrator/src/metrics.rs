@@ -270,8 +270,8 @@ mod tests {
         assert_eq!(named("HELP"), named("TYPE"));
         assert_eq!(
             named("HELP").len(),
-            8 + 5,
-            "eight that count, five gauges of an empty cluster"
+            8 + 6,
+            "eight that count, six gauges of an empty cluster"
         );
         assert!(
             named("HELP")
