@@ -11,8 +11,9 @@ use windlass_api::{
 use crate::{
     chore,
     commands::{
-        agent, apply, backup, completion, cordon, cp, delete, describe, dev, events, exec, get,
-        job, logs, pack, plan, port_forward, restart, rollout, scale, server, top, version, wait,
+        agent, apply, backup, cluster, completion, cordon, cp, delete, describe, dev, events, exec,
+        get, job, logs, pack, plan, port_forward, restart, rollout, scale, server, top, version,
+        wait,
     },
     demo,
     error::{EXIT_CODES, ErrorFormat},
@@ -118,6 +119,8 @@ pub(crate) enum Command {
     /// Place instances on nodes again
     Uncordon(cordon::Nodes),
     #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    #[command(subcommand)]
     Backup(backup::Backup),
     /// Print the JSON Schema of manifests, for editors
     Schema,
@@ -153,6 +156,7 @@ impl Command {
             Self::Wait(args) => args.output.into(),
             Self::Events(args) => args.options.output.into(),
             Self::Cordon(args) | Self::Uncordon(args) => args.output.into(),
+            Self::Cluster(args) => args.output().into(),
             Self::Version(args) => args.output.into(),
             Self::Exec(_)
             | Self::PortForward(_)

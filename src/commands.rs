@@ -17,6 +17,7 @@ use crate::{
 pub(crate) mod agent;
 pub(crate) mod apply;
 pub(crate) mod backup;
+pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod cordon;
 pub(crate) mod cp;
@@ -81,7 +82,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Exec(args) => return with_server(&global, async |to| args.run(&to).await),
         Command::Schema => schema::run(),
         Command::Completion(args) => args.run(),
-        Command::Backup(args) => args.run(),
+        Command::Backup(args) => args.run(&global),
         Command::Demo(args) => demo::run(args),
         Command::Dev(args) => args.run(&global.namespace),
         Command::Server(args) => args.run(),
@@ -102,6 +103,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Events(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Cordon(args) => with_server(&global, async |to| args.cordon(&to).await),
         Command::Uncordon(args) => with_server(&global, async |to| args.uncordon(&to).await),
+        Command::Cluster(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Version(args) => with_server(&global, async |to| args.run(&to).await),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -14,6 +14,7 @@ mod fixtures;
 mod logging;
 mod manifests;
 mod output;
+mod pieces;
 mod progress;
 mod trouble;
 

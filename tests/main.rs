@@ -16,6 +16,7 @@ mod life;
 mod probes;
 mod reach;
 mod restarts;
+mod restore;
 mod rollout;
 mod storage;
 mod traffic;

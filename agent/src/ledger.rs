@@ -27,7 +27,7 @@ mod assembler;
 pub(crate) struct Held {
     /// The cluster.
     pub(crate) cluster: ClusterId,
-    /// How often the state of the cluster had been restored.
+    /// The epoch of the cluster's state.
     pub(crate) epoch: Epoch,
     /// What is to run.
     pub(crate) assignment: Assignment,

@@ -11,7 +11,7 @@ use windlass_api::{
     ids::{ClusterId, Epoch, Generation, InstanceId, NodeName, RevisionNumber, Slot, WorkloadKey},
     resource::Goal,
     template::InstanceTemplate,
-    wire::{AssignedInstance, AssignmentFrame},
+    wire::{AssignedInstance, AssignmentFrame, Removals},
 };
 
 use crate::{
@@ -93,6 +93,7 @@ pub(crate) fn template() -> InstanceTemplate {
 pub(crate) fn whole(generation: u64, instances: Vec<AssignedInstance>) -> AssignmentFrame {
     AssignmentFrame {
         epoch: Epoch(1),
+        removals: Removals::Allowed,
         generation: Generation(generation),
         base: None,
         more: false,

@@ -32,8 +32,8 @@ use crate::{
     ids::{ContainerName, InstanceId, Namespace, NodeName, Version, WorkloadKey},
     list::List,
     resource::{
-        Instance, Manifest, Node, NodePatch, Revision, RolloutAction, RunJob, Scale, ServerInfo,
-        Workload,
+        ClusterInfo, Instance, Manifest, Node, NodePatch, Revision, RolloutAction, RunJob, Scale,
+        ServerInfo, Workload,
     },
     wire::LogOptions,
 };
@@ -83,6 +83,33 @@ impl Client {
     /// See [`Error`].
     pub async fn server_info(&self) -> Result<ServerInfo, Error> {
         self.read("/v1/server".to_owned()).await
+    }
+
+    /// The cluster as a whole.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cluster(&self) -> Result<ClusterInfo, Error> {
+        self.read("/v1/cluster".to_owned()).await
+    }
+
+    /// Accepts the state of the server as it is after it may have gone back.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn accept_restore(&self) -> Result<ClusterInfo, Error> {
+        let path = "/v1/cluster/accept-restore".to_owned();
+        self.exchange.json(&Call::write(Method::POST, path)).await
+    }
+
+    /// The whole state at one moment, as `windlass backup` verifies and restores it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn backup(&self) -> Result<FileBody, Error> {
+        let call = Call::new(Method::GET, "/v1/cluster/backup".to_owned());
+        let response = self.exchange.respond(&call).await?;
+        Ok(FileBody::new(response.into_body(), self.server()))
     }
 
     /// All objects that are selected, from all pages.

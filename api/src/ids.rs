@@ -167,6 +167,12 @@ impl Default for Namespace {
 }
 
 impl InstanceId {
+    /// The serial number at its end, which no other instance has.
+    #[must_use]
+    pub fn serial(&self) -> Option<u64> {
+        self.0.rsplit_once('-')?.1.parse().ok()
+    }
+
     /// The id of the instance that fills `slot` of `workload`, with a cluster-wide serial number.
     #[must_use]
     pub fn new(workload: &WorkloadName, slot: Slot, serial: u64) -> Self {
@@ -287,7 +293,9 @@ number_type!(
     u64
 );
 number_type!(
-    /// Counts how often the cluster's state was restored from an export, from 1.
+    /// Counts, from 1, how often the cluster's state may have gone back: it was restored from an
+    /// export, or found to be older than what agents have seen. Generations of different epochs
+    /// do not follow one another.
     Epoch,
     u64
 );

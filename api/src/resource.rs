@@ -23,6 +23,10 @@ use crate::{
     validate::FieldError,
 };
 
+mod cluster;
+
+pub use cluster::{ClusterInfo, Restore, RestoreCause, StoreState};
+
 /// A workload as a user writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Manifest {
@@ -534,6 +538,9 @@ pub struct NodeStatus {
     pub instances: u32,
     /// The generation of its assignment.
     pub generation: Generation,
+    /// Why its agent keeps to an assignment that is not the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<String>,
 }
 
 /// CPU and memory of a node.

@@ -32,7 +32,7 @@ pub use self::stream::{
 };
 
 /// The version of this protocol. The server refuses an agent that speaks another one.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Where an agent opens its session.
 pub const SESSION_PATH: &str = "/v1/agent/session";
@@ -82,6 +82,10 @@ pub enum AgentFrame {
         generation: Generation,
         /// Why, for an operator.
         reason: String,
+        /// The newest epoch and generation that it has seen, if it cannot have come from them to
+        /// the assignment: then the state of the server is not the one that it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<(Epoch, Generation)>,
     },
     /// The agent cannot serve a stream that was asked for.
     StreamFailed {
@@ -204,7 +208,7 @@ pub enum ServerFrame {
 pub struct Welcome {
     /// The cluster.
     pub cluster: ClusterId,
-    /// How often its state was restored.
+    /// The epoch of its state.
     pub epoch: Epoch,
     /// How often to send a heartbeat, in milliseconds.
     pub heartbeat_ms: u64,
@@ -216,6 +220,8 @@ pub struct Welcome {
 pub struct AssignmentFrame {
     /// The epoch that the generation belongs to.
     pub epoch: Epoch,
+    /// Whether the agent may remove what is not in it.
+    pub removals: Removals,
     /// The number of the assignment that this leads to.
     pub generation: Generation,
     /// Whether this is the whole assignment (`None`) or a change to the one of this generation.
@@ -229,6 +235,17 @@ pub struct AssignmentFrame {
     /// whole assignment, too: what is not named there is not wanted, but the server waits for the
     /// word of the agent about these.
     pub removed: Vec<InstanceId>,
+}
+
+/// Whether an agent may remove what runs on the word of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Removals {
+    /// It may.
+    Allowed,
+    /// The state of the server may be older than what agents have seen, and no operator has
+    /// accepted that yet: an assignment that would take away what an agent holds is not for it.
+    Withheld,
 }
 
 /// An instance that a node is to run or prepare. In a frame or an assignment it is written without

@@ -6,10 +6,12 @@ use std::{
 };
 
 use windlass_api::{
-    ids::{Generation, InstanceId, NodeName},
+    ids::{Epoch, Generation, InstanceId, NodeName},
     resource::Goal,
     template::InstanceTemplate,
-    wire::{AssignedInstance, AssignmentFrame, FRAME_ITEMS_MAX, FRAME_TEMPLATE_BYTES_MAX},
+    wire::{
+        AssignedInstance, AssignmentFrame, FRAME_ITEMS_MAX, FRAME_TEMPLATE_BYTES_MAX, Removals,
+    },
 };
 use windlass_core::cluster::Cluster;
 
@@ -17,9 +19,30 @@ use windlass_core::cluster::Cluster;
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     generation: Option<Generation>,
+    standing: Option<Standing>,
     instances: BTreeMap<InstanceId, AssignedInstance>,
     /// The instances whose end it has been asked to confirm.
     asked_to_stop: BTreeSet<InstanceId>,
+}
+
+/// In which sense the agent was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    epoch: Epoch,
+    removals: Removals,
+}
+
+impl Standing {
+    fn of(cluster: &Cluster) -> Self {
+        Self {
+            epoch: cluster.record.epoch,
+            removals: if cluster.record.awaits_acceptance() {
+                Removals::Withheld
+            } else {
+                Removals::Allowed
+            },
+        }
+    }
 }
 
 impl Told {
@@ -27,8 +50,14 @@ impl Told {
     /// it knows everything.
     pub(crate) fn update(&mut self, cluster: &Cluster, node: &NodeName) -> Vec<AssignmentFrame> {
         let generation = cluster.generation(node);
-        if self.generation == Some(generation) {
+        let standing = Standing::of(cluster);
+        if self.generation == Some(generation) && self.standing == Some(standing) {
             return Vec::new();
+        }
+        // What was told in another sense may not have been accepted; nor may what is told while
+        // removals are withheld.
+        if self.standing != Some(standing) || standing.removals == Removals::Withheld {
+            *self = Self::default();
         }
         let assignment = cluster.assignment(node);
         let changed: Vec<AssignedInstance> = assignment
@@ -52,9 +81,10 @@ impl Told {
             .filter(|id| !assignment.instances.contains_key(*id));
         let removed: BTreeSet<InstanceId> = unasked.chain(missing).cloned().collect();
         let removed = removed.into_iter().collect();
-        let frames = frames(cluster, generation, self.generation, changed, removed);
+        let frames = frames(standing, generation, self.generation, changed, removed);
         *self = Self {
             generation: Some(generation),
+            standing: Some(standing),
             instances: assignment.instances,
             asked_to_stop: stopping,
         };
@@ -63,7 +93,7 @@ impl Told {
 }
 
 fn frames(
-    cluster: &Cluster,
+    standing: Standing,
     generation: Generation,
     base: Option<Generation>,
     changed: Vec<AssignedInstance>,
@@ -75,7 +105,8 @@ fn frames(
         .into_iter()
         .enumerate()
         .map(|(i, instances)| AssignmentFrame {
-            epoch: cluster.record.epoch,
+            epoch: standing.epoch,
+            removals: standing.removals,
             generation,
             base,
             more: i < last,
@@ -250,6 +281,34 @@ mod tests {
         // A new session names all that nobody has confirmed.
         let whole = Told::default().update(&cluster, &node());
         assert_eq!((whole[0].base, whole[0].removed.len()), (None, 2));
+    }
+
+    #[test]
+    fn a_state_that_may_have_gone_back_is_told_whole_and_again_when_it_is_accepted() {
+        let mut cluster = cluster(2);
+        let mut told = Told::default();
+        told.update(&cluster, &node());
+        act(&mut cluster, |txn| {
+            command::restore::restored(txn, Epoch(2));
+        });
+        let generation = cluster.generation(&node());
+        let withheld = told.update(&cluster, &node());
+        let shape = |frame: &AssignmentFrame| (frame.epoch.0, frame.base, frame.instances.len());
+        assert_eq!(shape(&withheld[0]), (2, None, 2));
+        assert_eq!(withheld[0].removals, Removals::Withheld);
+        assert!(told.update(&cluster, &node()).is_empty());
+        // Changes are told whole, since the agent may not hold what was told before.
+        act(&mut cluster, |txn| {
+            command::scale(txn, &key(), 3, None).unwrap();
+        });
+        assert_eq!(shape(&told.update(&cluster, &node())[0]), (2, None, 3));
+        act(&mut cluster, |txn| {
+            command::restore::accept(txn).unwrap();
+        });
+        assert_eq!(cluster.generation(&node()), generation.next());
+        let accepted = told.update(&cluster, &node());
+        assert_eq!(shape(&accepted[0]), (3, None, 3));
+        assert_eq!(accepted[0].removals, Removals::Allowed);
     }
 
     #[test]

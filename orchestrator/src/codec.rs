@@ -9,7 +9,7 @@ use windlass_core::{
     record::{Change, IndexKey, IndexRecord, RevisionKey, RevisionRecord},
 };
 
-use crate::store::{Batch, Key, Records};
+use crate::store::{Batch, Key, Lines, Position, Records, Summary};
 
 /// A stored record cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -50,28 +50,68 @@ pub enum Error {
 pub(crate) fn encode(version: Version, changes: &[Change]) -> Batch {
     let mut batch = Batch::new(version);
     for change in changes {
-        match entry(change) {
-            (key, Some(value)) => batch.put(key, value),
-            (key, None) => batch.delete(key),
+        if let Change::Cluster(record) = change {
+            batch.begin_epoch(record.epoch);
+        }
+        let key = key_of(change);
+        match value_of(change) {
+            Some(value) => batch.put(key, value),
+            None => batch.delete(key),
         }
     }
     batch
 }
 
-fn entry(change: &Change) -> (Key, Option<Vec<u8>>) {
+/// The whole state as an export, line by line. It is that of the store at this version, and reading
+/// it holds up nobody.
+pub(crate) fn export(cluster: &Cluster) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
+    let mut records: Vec<(Key, Change)> = cluster.whole().map(|c| (key_of(&c), c)).collect();
+    records.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let summary = Summary {
+        position: Position {
+            epoch: cluster.record.epoch,
+            version: cluster.version,
+        },
+        records: records.len() as u64,
+    };
+    let values = records
+        .into_iter()
+        .filter_map(|(key, change)| Some((key, value_of(&change)?)));
+    Lines::new(summary, values)
+}
+
+fn key_of(change: &Change) -> Key {
     match change {
-        Change::Cluster(r) => (Key::new("cluster", "cluster"), Some(json(r))),
-        Change::Workload(key, r) => (Key::new("workload", key), r.as_ref().map(json)),
-        Change::Job(key, r) => (Key::new("job", key), r.as_ref().map(json)),
-        Change::Index(key, r) => (Key::new("index", index_id(key)), r.as_ref().map(json)),
-        Change::Schedule(key, r) => (Key::new("schedule", key), r.as_ref().map(json)),
-        Change::Revision(key, r) => (Key::new("revision", revision_id(key)), r.as_ref().map(json)),
-        Change::Instance(id, r) => (Key::new("instance", id), r.as_ref().map(json)),
-        Change::Node(name, r) => (Key::new("node", name), r.as_ref().map(json)),
-        Change::Assignment(name, r) => (Key::new("assignment", name), r.as_ref().map(json)),
-        Change::Images(name, r) => (Key::new("images", name), r.as_ref().map(json)),
-        Change::Event(id, r) => (Key::new("event", id), r.as_ref().map(json)),
-        Change::Idempotency(key, r) => (Key::new("idempotency", key), r.as_ref().map(json)),
+        Change::Cluster(_) => Key::new("cluster", "cluster"),
+        Change::Workload(key, _) => Key::new("workload", key),
+        Change::Job(key, _) => Key::new("job", key),
+        Change::Index(key, _) => Key::new("index", index_id(key)),
+        Change::Schedule(key, _) => Key::new("schedule", key),
+        Change::Revision(key, _) => Key::new("revision", revision_id(key)),
+        Change::Instance(id, _) => Key::new("instance", id),
+        Change::Node(name, _) => Key::new("node", name),
+        Change::Assignment(name, _) => Key::new("assignment", name),
+        Change::Images(name, _) => Key::new("images", name),
+        Change::Event(id, _) => Key::new("event", id),
+        Change::Idempotency(key, _) => Key::new("idempotency", key),
+    }
+}
+
+/// `None` for a record that is removed.
+fn value_of(change: &Change) -> Option<Vec<u8>> {
+    match change {
+        Change::Cluster(r) => Some(json(r)),
+        Change::Workload(_, r) => r.as_ref().map(json),
+        Change::Job(_, r) => r.as_ref().map(json),
+        Change::Index(_, r) => r.as_ref().map(json),
+        Change::Schedule(_, r) => r.as_ref().map(json),
+        Change::Revision(_, r) => r.as_ref().map(json),
+        Change::Instance(_, r) => r.as_ref().map(json),
+        Change::Node(_, r) => r.as_ref().map(json),
+        Change::Assignment(_, r) => r.as_ref().map(json),
+        Change::Images(_, r) => r.as_ref().map(json),
+        Change::Event(_, r) => r.as_ref().map(json),
+        Change::Idempotency(_, r) => r.as_ref().map(json),
     }
 }
 
@@ -97,11 +137,6 @@ pub(crate) fn decode(records: &Records, new_id: ClusterId) -> Result<Cluster, Er
         cluster.apply(&change(key, value)?);
     }
     cluster.version = records.version;
-    if cluster.record.epoch != records.epoch {
-        let mut record = (*cluster.record).clone();
-        record.epoch = records.epoch;
-        cluster.apply(&Change::Cluster(Arc::new(record)));
-    }
     Ok(cluster)
 }
 
@@ -212,7 +247,7 @@ mod tests {
             Change::Index(index_key, Some(Arc::new(index))),
             Change::Schedule(key.clone(), Some(Arc::new(schedule))),
         ] {
-            let (key, value) = entry(&written);
+            let (key, value) = (key_of(&written), value_of(&written));
             assert_eq!(change(&key, &value.unwrap()).unwrap(), written);
         }
     }

@@ -213,8 +213,12 @@ impl Controller {
             AgentReport::Heartbeat(health) => command::agent::heartbeat(txn, node, &health),
             AgentReport::Observed(observed) => command::agent::observed(txn, node, &observed),
             AgentReport::Images(images) => command::agent::images(txn, node, images),
-            AgentReport::Rejected(generation, reason) => {
-                command::agent::rejected(txn, node, generation, &reason);
+            AgentReport::Rejected {
+                generation,
+                reason,
+                seen,
+            } => {
+                command::agent::rejected(txn, node, generation, &reason, seen);
                 let reason: String = reason
                     .chars()
                     .take(command::agent::TEXT_CHARS_MAX)

@@ -20,6 +20,7 @@ use crate::{controller::Handle, metrics::Metrics, sessions::Sessions};
 
 mod agents;
 mod apply;
+mod cluster;
 mod collection;
 mod document;
 mod envelope;
@@ -64,6 +65,9 @@ const REACH_STREAMS_MAX: usize = 128;
 /// agents.
 const STATS_MAX: usize = 4;
 
+/// How many may read a backup at a time: each keeps a snapshot of the state alive.
+const BACKUPS_MAX: usize = 2;
+
 /// What every handler has.
 #[derive(Debug)]
 pub(crate) struct Api {
@@ -78,6 +82,7 @@ pub(crate) struct Api {
     unread: Arc<Semaphore>,
     reach_streams: Arc<Semaphore>,
     stats: Semaphore,
+    backups: Arc<Semaphore>,
     openapi: Bytes,
 }
 
@@ -122,6 +127,7 @@ fn build(
         unread: Arc::new(Semaphore::new(page::UNREAD_KIB_MAX)),
         reach_streams: Arc::new(Semaphore::new(REACH_STREAMS_MAX)),
         stats: Semaphore::new(STATS_MAX),
+        backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
         openapi: openapi::document(&operations),
     });
     let layers = ServiceBuilder::new()

@@ -15,9 +15,9 @@ use uuid::Uuid;
 use windlass_api::{
     clock,
     event::{Severity, Subject},
-    ids::{ClusterId, Version},
+    ids::{ClusterId, Epoch, Version},
 };
-use windlass_core::{cluster::Cluster, record::Change, transaction::Transaction};
+use windlass_core::{cluster::Cluster, command, record::Change, transaction::Transaction};
 
 mod assignments;
 pub mod codec;
@@ -91,10 +91,13 @@ async fn serve(
     let committer = store::Committer::spawn(store)?;
     let records = committer.load().await?;
     let loaded = codec::decode(&records, ClusterId(Uuid::new_v4()))?;
+    let epoch = records.epoch;
     drop(records);
-    let cluster = match loaded.version {
-        Version(0) => found(loaded, &committer).await?,
-        _ => loaded,
+    let is_new = loaded.version == Version(0);
+    let cluster = if is_new || epoch > loaded.record.epoch {
+        begin(loaded, epoch, &committer).await?
+    } else {
+        loaded
     };
     for what in cluster.inconsistencies() {
         tracing::error!(what, "the state is inconsistent");
@@ -156,20 +159,29 @@ async fn serve(
     result
 }
 
-/// Makes a new cluster's first state durable.
-async fn found(cluster: Cluster, committer: &store::Committer) -> Result<Cluster, Error> {
+/// Makes durable that a new cluster begins, or that its state was restored, before anybody is told.
+async fn begin(
+    cluster: Cluster,
+    epoch: Epoch,
+    committer: &store::Committer,
+) -> Result<Cluster, Error> {
     let mut txn = Transaction::new(&cluster, clock::now());
-    txn.put(Change::Cluster(Arc::clone(&cluster.record)));
-    txn.event(
-        Subject::Cluster,
-        Severity::Normal,
-        "Created",
-        "a new cluster begins",
-    );
-    let (founded, changes) = txn.finish();
-    let batch = codec::encode(founded.version, &changes);
+    if cluster.version == Version(0) {
+        txn.put(Change::Cluster(Arc::clone(&cluster.record)));
+        txn.event(
+            Subject::Cluster,
+            Severity::Normal,
+            "Created",
+            "a new cluster begins",
+        );
+    }
+    if epoch > cluster.record.epoch {
+        command::restore::restored(&mut txn, epoch);
+    }
+    let (begun, changes) = txn.finish();
+    let batch = codec::encode(begun.version, &changes);
     committer
         .commit(batch, store::Guard::Version(cluster.version))
         .await?;
-    Ok(founded)
+    Ok(begun)
 }

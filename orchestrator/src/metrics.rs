@@ -270,8 +270,8 @@ mod tests {
         assert_eq!(named("HELP"), named("TYPE"));
         assert_eq!(
             named("HELP").len(),
-            8 + 6,
-            "eight that count, six gauges of an empty cluster"
+            8 + 8,
+            "eight that count, eight gauges of an empty cluster"
         );
         assert!(
             named("HELP")

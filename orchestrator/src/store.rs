@@ -31,7 +31,8 @@ mod verify;
 pub use committer::Committer;
 pub use disk::DiskStore;
 pub use error::{Error, Landed, Remedy};
-pub use export::verify_export;
+pub(crate) use export::Lines;
+pub use export::{copy_export, verify_export};
 pub use medium::{Medium, RESERVE_BYTES, SPACE_NEEDED_BYTES, SystemMedium};
 pub use memory::{Failure, Leaves, MemoryStore};
 pub use restore::{Existing, restore, salvage};
@@ -73,6 +74,7 @@ impl fmt::Display for Key {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     version: Version,
+    epoch: Option<Epoch>,
     changes: BTreeMap<Key, Option<Vec<u8>>>,
 }
 
@@ -85,8 +87,14 @@ impl Batch {
     pub fn new(version: Version) -> Self {
         Self {
             version,
+            epoch: None,
             changes: BTreeMap::new(),
         }
+    }
+
+    /// Lets `epoch` begin with this batch, unless the store has come as far already.
+    pub fn begin_epoch(&mut self, epoch: Epoch) {
+        self.epoch = Some(epoch);
     }
 
     /// Writes a record, whether or not there is one. The last word on a key counts.
@@ -151,13 +159,21 @@ pub enum Guard {
 /// How far a state has come. A restored state has a higher epoch, whatever its version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// How often the state was restored from an export, from 1.
+    /// How often the state may have gone back, from 1.
     pub epoch: Epoch,
     /// The version of the newest batch, 0 before the first.
     pub version: Version,
 }
 
 impl Position {
+    /// Where a batch leads to from here.
+    fn after(self, batch: &Batch) -> Self {
+        Self {
+            epoch: self.epoch.max(batch.epoch.unwrap_or_default()),
+            version: batch.version,
+        }
+    }
+
     /// Where a new store starts.
     const START: Self = Self {
         epoch: Epoch(1),
@@ -176,7 +192,7 @@ impl fmt::Display for Position {
 pub struct Records {
     /// The version of the newest batch, 0 before the first.
     pub version: Version,
-    /// How often the state was restored from an export, from 1.
+    /// How often the state may have gone back, from 1.
     pub epoch: Epoch,
     /// Every record, ordered by key.
     pub records: Vec<(Key, Vec<u8>)>,

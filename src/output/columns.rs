@@ -254,7 +254,10 @@ impl Row for Node {
         };
         let mut cells = vec![
             Cell::new(&self.name),
-            Cell::styled(node_style(&status.state), status.state.name()),
+            match &status.rejects {
+                None => Cell::styled(node_style(&status.state), status.state.name()),
+                Some(_) => Cell::styled(style::BAD, format!("{}, keeps back", status.state.name())),
+            },
             Cell::styled(scheduling_style, scheduling),
             Cell::new(status.instances),
             Cell::new(quantity::cpu(&status.allocated, &status.capacity)),

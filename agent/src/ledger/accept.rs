@@ -4,8 +4,9 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use windlass_api::{
     ids::{ClusterId, Epoch, Generation, InstanceId, RevisionNumber, WorkloadKey},
+    resource::Goal,
     template::InstanceTemplate,
-    wire::{AssignedInstance, Assignment, AssignmentFrame},
+    wire::{AssignedInstance, Assignment, AssignmentFrame, Removals},
 };
 
 use super::Held;
@@ -69,22 +70,25 @@ pub(crate) enum Rejection {
         /// The generation that the frame changes.
         base: Generation,
     },
-    /// The server's state was restored from a backup, and knows less than the agent.
+    /// The server's state may have gone back, and it would take away what is held.
     #[error(
-        "the state of the server was restored (epoch {theirs}, generation {generation}) from before \
-         what this agent has seen (epoch {ours}, generation {seen}), and would take away what runs \
-         here; to accept it, stop the agent, delete ledger.json in its data directory, and start it"
+        "the state of the server may be older than what this agent has seen, and would take away \
+         what runs here; everything runs on; to let it, run `windlass cluster accept-restore`"
     )]
-    Restored {
-        /// The epoch of what is held.
-        ours: Epoch,
-        /// The generation of what is held.
-        seen: Generation,
-        /// The epoch of the frame.
-        theirs: Epoch,
-        /// The generation of the frame.
-        generation: Generation,
-    },
+    Withheld,
+}
+
+impl Rejection {
+    /// Whether the server cannot have come from what is held to what it sends: its state is not
+    /// the one that it was.
+    pub(crate) fn is_divergence(&self) -> bool {
+        match self {
+            Self::OlderEpoch { .. }
+            | Self::OlderGeneration { .. }
+            | Self::DifferentContent { .. } => true,
+            Self::OtherCluster { .. } | Self::BaseNotHeld { .. } | Self::Withheld => false,
+        }
+    }
 }
 
 /// Judges a whole frame.
@@ -108,38 +112,41 @@ pub(super) fn accept(
             theirs: frame.epoch,
         });
     }
-    let restored = Rejection::Restored {
-        ours: held.epoch,
-        seen: held.assignment.generation,
-        theirs: frame.epoch,
-        generation: frame.generation,
-    };
+    let removals = frame.removals;
     let removed = frame.removed.clone();
     let new = combine(held, cluster, frame)?;
     let (ours, theirs) = (&held.assignment, &new.assignment);
-    if new.epoch > held.epoch {
-        return if takes_away(ours, theirs) {
-            Err(restored)
-        } else {
-            Ok(replaced(held, new, removed))
-        };
+    // Generations of different epochs do not follow one another.
+    if new.epoch == held.epoch {
+        match theirs.generation.cmp(&ours.generation) {
+            Ordering::Less => {
+                return Err(Rejection::OlderGeneration {
+                    ours: ours.generation,
+                    theirs: theirs.generation,
+                });
+            }
+            Ordering::Equal if theirs.instances == ours.instances => return Ok(Verdict::NotNeeded),
+            Ordering::Equal => {
+                return Err(Rejection::DifferentContent {
+                    generation: ours.generation,
+                });
+            }
+            Ordering::Greater => {}
+        }
     }
-    match theirs.generation.cmp(&ours.generation) {
-        Ordering::Less => Err(Rejection::OlderGeneration {
-            ours: ours.generation,
-            theirs: theirs.generation,
-        }),
-        Ordering::Equal if theirs.instances == ours.instances => Ok(Verdict::NotNeeded),
-        Ordering::Equal => Err(Rejection::DifferentContent {
-            generation: ours.generation,
-        }),
-        Ordering::Greater => Ok(replaced(held, new, removed)),
+    if removals == Removals::Withheld && takes_away(ours, theirs) {
+        return Err(Rejection::Withheld);
     }
+    Ok(replaced(held, new, removed))
 }
 
 fn accept_first(cluster: ClusterId, frame: AssignmentFrame) -> Result<Verdict, Rejection> {
     if let Some(base) = frame.base {
         return Err(Rejection::BaseNotHeld { ours: None, base });
+    }
+    // Containers of ours may run here all the same, of which the ledger was lost.
+    if frame.removals == Removals::Withheld {
+        return Err(Rejection::Withheld);
     }
     Ok(Verdict::Replaced {
         held: Arc::new(Held {
@@ -154,21 +161,19 @@ fn accept_first(cluster: ClusterId, frame: AssignmentFrame) -> Result<Verdict, R
     })
 }
 
-/// Whether the assignment of a restored server takes away what an agent holds. Nobody can tell
-/// whether it was removed after the restore or is not known to the server, so only an operator
-/// may let it go.
+/// Whether the assignment takes away something of what is held. Of a server whose state may have
+/// gone back nobody can tell whether it was removed since or is not known to it.
 fn takes_away(ours: &Assignment, theirs: &Assignment) -> bool {
     let kept = |a: &AssignedInstance| {
         theirs.instances.get(&a.id).is_some_and(|b| {
-            (&a.workload, a.slot, a.revision, &a.template)
-                == (&b.workload, b.slot, b.revision, &b.template)
+            let same = AssignedInstance {
+                goal: a.goal,
+                ..b.clone()
+            };
+            same == *a && (a.goal == Goal::Prepare || b.goal == Goal::Run)
         })
     };
-    match theirs.generation.cmp(&ours.generation) {
-        Ordering::Less => true,
-        Ordering::Equal => theirs.instances != ours.instances,
-        Ordering::Greater => !ours.instances.values().all(kept),
-    }
+    !ours.instances.values().all(kept)
 }
 
 /// What the frame leads to from what is held.

@@ -173,7 +173,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             ledger::Error::Rejected(rejection) => rejection.to_string(),
             ledger::Error::NotWritten(cause) => format!("{error}: {cause}"),
         };
-        let rejected = AgentFrame::Rejected { generation, reason };
+        let divergence = matches!(&error, ledger::Error::Rejected(r) if r.is_divergence());
+        let held = self.ledger.held().filter(|_| divergence);
+        let rejected = AgentFrame::Rejected {
+            generation,
+            reason,
+            seen: held.map(|held| (held.epoch, held.assignment.generation)),
+        };
         self.link.send(&rejected).await?;
         match error {
             // On a new connection the server sends the whole assignment.

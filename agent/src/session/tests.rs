@@ -156,7 +156,9 @@ impl Peer {
 
     async fn rejected(&mut self) -> (Generation, String) {
         match self.hear_news().await {
-            Some(AgentFrame::Rejected { generation, reason }) => (generation, reason),
+            Some(AgentFrame::Rejected {
+                generation, reason, ..
+            }) => (generation, reason),
             other => panic!("{other:?}"),
         }
     }

@@ -15,7 +15,10 @@ use windlass_agent::{Config, Offer};
 use windlass_api::{
     ids::{Epoch, Generation, InstanceId},
     status::InstanceStatus,
-    wire::{AgentFrame, AssignedInstance, AssignmentFrame, Observed, Scope, ServerFrame, Welcome},
+    wire::{
+        AgentFrame, AssignedInstance, AssignmentFrame, Observed, Removals, Scope, ServerFrame,
+        Welcome,
+    },
 };
 
 use crate::fixture::{Fixture, program};
@@ -99,6 +102,7 @@ impl Cluster {
         self.generation += 1;
         let frame = AssignmentFrame {
             epoch: Epoch(1),
+            removals: Removals::Allowed,
             generation: Generation(self.generation),
             base: None,
             more: false,

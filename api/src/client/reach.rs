@@ -104,10 +104,7 @@ impl Client {
             server: self.server().to_owned(),
             why: format!("the header {FILE_INFO} is missing or not understood"),
         })?;
-        let body = FileBody {
-            body: response.into_body(),
-            server: self.server().to_owned(),
-        };
+        let body = FileBody::new(response.into_body(), self.server());
         Ok((info, body))
     }
 
@@ -155,7 +152,7 @@ fn files(namespace: &Namespace, id: &InstanceId) -> String {
     format!("/v1/instances/{namespace}/{id}/files")
 }
 
-/// A tar archive, as it arrives.
+/// A file, as it arrives.
 #[derive(Debug)]
 pub struct FileBody {
     body: hyper::body::Incoming,
@@ -163,10 +160,15 @@ pub struct FileBody {
 }
 
 impl FileBody {
+    pub(super) fn new(body: hyper::body::Incoming, server: &str) -> Self {
+        let server = server.to_owned();
+        Self { body, server }
+    }
+
     /// The next piece, or `None` after the last one. Cancel-safe.
     ///
     /// # Errors
-    /// The connection broke, or the archive broke off.
+    /// The connection broke, or the file broke off.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             match self.body.frame().await {

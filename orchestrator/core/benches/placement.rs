@@ -129,6 +129,7 @@ fn node(index: usize) -> NodeRecord {
             cpu: CpuMillis(16_000 << (index % 3)),
             memory: MemoryBytes(16 << (30 + index % 3)),
         },
+        rejects: None,
         created_at: NOW,
         version: Version(1),
     }

@@ -17,6 +17,7 @@ use crate::record::{
 };
 
 mod job;
+mod whole;
 
 /// The state of the cluster at one version.
 ///
@@ -69,6 +70,7 @@ impl Cluster {
             epoch: Epoch(1),
             next_instance: 1,
             next_event: 1,
+            restore: None,
         };
         Self {
             record: Arc::new(record),

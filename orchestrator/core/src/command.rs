@@ -26,6 +26,7 @@ use crate::{
 pub mod agent;
 pub mod idempotency;
 pub mod job;
+pub mod restore;
 mod rollout;
 #[cfg(test)]
 mod tests;

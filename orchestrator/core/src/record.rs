@@ -15,7 +15,7 @@ use windlass_api::{
         ClusterId, ContainerName, Epoch, Generation, InstanceId, NodeName, RevisionNumber, Slot,
         Uid, Version, WorkloadKey,
     },
-    resource::{Capacity, Goal, Manifest, Meta, NodeInfo, RolloutState, Scheduling},
+    resource::{Capacity, Goal, Manifest, Meta, NodeInfo, RestoreCause, RolloutState, Scheduling},
     status::{InstanceStatus, NodeState},
     template::InstanceTemplate,
     wire::ResolvedImage,
@@ -32,12 +32,35 @@ pub use job::{
 pub struct ClusterRecord {
     /// The cluster's identity.
     pub id: ClusterId,
-    /// How often the state was restored from an export, from 1.
+    /// How often the state may have gone back, from 1; see [`crate::command::restore`].
     pub epoch: Epoch,
     /// The serial number of the next instance. It is never used twice.
     pub next_instance: u64,
     /// The number of the next event.
     pub next_event: u64,
+    /// When the state last may have gone back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreRecord>,
+}
+
+impl ClusterRecord {
+    /// Whether the state may be older than what agents have seen, and nobody has accepted that.
+    #[must_use]
+    pub fn awaits_acceptance(&self) -> bool {
+        let restore = self.restore.as_ref();
+        restore.is_some_and(|restore| restore.accepted_at.is_none())
+    }
+}
+
+/// That the state may have gone back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRecord {
+    /// When that was noticed.
+    pub at: Timestamp,
+    /// How.
+    pub cause: RestoreCause,
+    /// When an operator accepted it.
+    pub accepted_at: Option<Timestamp>,
 }
 
 /// A workload: what its user wrote, and which revision is wanted of it.
@@ -201,6 +224,9 @@ pub struct NodeRecord {
     pub info: NodeInfo,
     /// What instances may use in all.
     pub capacity: Capacity,
+    /// Why its agent keeps to an assignment that is not the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<String>,
     /// When it was first seen.
     pub created_at: Timestamp,
     /// The version of its last change.

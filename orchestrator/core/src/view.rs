@@ -97,6 +97,7 @@ pub fn node(cluster: &Cluster, record: &NodeRecord) -> Node {
             allocated,
             instances,
             generation: cluster.generation(&record.name),
+            rejects: record.rejects.clone(),
         },
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use windlass_api::{
-    ids::{Generation, NodeName},
+    ids::{Epoch, Generation, NodeName},
     wire::{Hello, Observed, RuntimeHealth},
 };
 use windlass_core::cluster::Cluster;
@@ -22,7 +22,14 @@ pub enum AgentReport {
     /// Which images its node has.
     Images(Vec<String>),
     /// It did not accept an assignment.
-    Rejected(Generation, String),
+    Rejected {
+        /// The generation of the assignment.
+        generation: Generation,
+        /// Why.
+        reason: String,
+        /// What it has seen instead, if the state of this server does not lead there.
+        seen: Option<(Epoch, Generation)>,
+    },
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Error>>;

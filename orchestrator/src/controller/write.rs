@@ -32,6 +32,8 @@ pub enum Write {
     RunJob(WorkloadKey, Box<RunJob>),
     /// Change what operators may change about a node.
     PatchNode(NodeName, Box<NodePatch>, Option<Version>),
+    /// Accept the state as it is after it may have gone back.
+    AcceptRestore,
 }
 
 /// The key that makes a request repeatable, and a digest of the request.
@@ -147,6 +149,10 @@ fn decide(txn: &mut Transaction, write: &Write) -> Result<Vec<Applied>, Refusal>
         }
         Write::PatchNode(name, patch, expected) => {
             command::patch_node(txn, name, patch, *expected)?;
+            Ok(Vec::new())
+        }
+        Write::AcceptRestore => {
+            command::restore::accept(txn)?;
             Ok(Vec::new())
         }
     }

@@ -6,14 +6,15 @@ use windlass_api::{
     apply::{ApplyRequest, ApplyResponse},
     list::{List, WatchEvent},
     resource::{
-        Instance, Node, NodePatch, Revision, RolloutAction, RunJob, Scale, ServerInfo, Workload,
+        ClusterInfo, Instance, Node, NodePatch, Revision, RolloutAction, RunJob, Scale, ServerInfo,
+        Workload,
     },
     stats::Stats,
     wire::{FileInfo, SESSION_PATH},
 };
 
 use super::{
-    agents, apply,
+    agents, apply, cluster,
     collection::{Collection, Events, Instances, Nodes, Workloads},
     document::AnyDocument,
     instances, jobs,
@@ -29,6 +30,7 @@ const TEXT: &str = "text/plain";
 /// All operations.
 pub(super) fn all() -> Vec<Operation> {
     let mut operations = of_server();
+    operations.extend(of_cluster());
     operations.extend(of_lists());
     operations.extend(of_workloads());
     operations.extend(of_changes());
@@ -78,6 +80,36 @@ fn of_server() -> Vec<Operation> {
             server::openapi,
         )
         .answers::<Value>(StatusCode::OK, "The OpenAPI document."),
+    ]
+}
+
+fn of_cluster() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/v1/cluster",
+            "getCluster",
+            "The cluster as a whole: what there is, and what is wrong.",
+            cluster::get,
+        )
+        .answers::<ClusterInfo>(StatusCode::OK, "The cluster."),
+        Operation::write(
+            Method::POST,
+            "/v1/cluster/accept-restore",
+            "acceptRestore",
+            "Accept the state as it is after it may have gone back. Agents then remove what is not \
+             in it.",
+            cluster::accept_restore,
+        )
+        .answers::<ClusterInfo>(StatusCode::OK, "The cluster after it."),
+        Operation::get(
+            "/v1/cluster/backup",
+            "getBackup",
+            "The whole state at one moment, with checksums, as `windlass backup` verifies and \
+             restores it.",
+            cluster::backup,
+        )
+        .answers_as::<String>(StatusCode::OK, "The state.", cluster::NDJSON)
+        .with_own_budget(),
     ]
 }
 

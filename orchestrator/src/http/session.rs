@@ -157,9 +157,15 @@ impl Session {
             AgentFrame::Heartbeat { runtime } => AgentReport::Heartbeat(runtime),
             AgentFrame::Observed(observed) => AgentReport::Observed(observed),
             AgentFrame::Images { images } => AgentReport::Images(images),
-            AgentFrame::Rejected { generation, reason } => {
-                AgentReport::Rejected(generation, reason)
-            }
+            AgentFrame::Rejected {
+                generation,
+                reason,
+                seen,
+            } => AgentReport::Rejected {
+                generation,
+                reason,
+                seen,
+            },
             AgentFrame::StreamFailed { stream, reason } => {
                 self.sessions.failed(&self.node, stream, reason);
                 return Ok(());

@@ -1,5 +1,6 @@
 //! The API on a real controller with a store in memory.
 
+mod cluster;
 mod documented;
 mod errors;
 mod fixture;

@@ -49,6 +49,7 @@ pub(super) fn take(now: &Now) -> Registry {
         by(nodes, |state| StateLabels { state }),
     );
     let writable = i64::from(now.storage == Storage::Writable);
+    let rejecting = cluster.nodes.values().filter(|n| n.rejects.is_some());
     let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let version = i64::try_from(cluster.version.0).unwrap_or(i64::MAX);
     for (name, help, value) in [
@@ -67,6 +68,16 @@ pub(super) fn take(now: &Now) -> Registry {
             "reach_streams_open",
             "Commands, forwarded connections and copies of files that are open",
             number(now.reach_streams),
+        ),
+        (
+            "nodes_rejecting",
+            "Nodes whose agents keep to an assignment that is not the newest",
+            number(rejecting.count()),
+        ),
+        (
+            "restore_pending",
+            "Whether the state may have gone back and nobody has accepted that: 1, or 0",
+            i64::from(cluster.record.awaits_acceptance()),
         ),
         ("state_version", "The version of the state", version),
         (

@@ -299,7 +299,7 @@ fn write(
     mut head: Head,
     batch: Batch,
 ) -> Result<Head, Fault> {
-    head.position.version = batch.version;
+    head.position = head.position.after(&batch);
     let mut writes: Vec<(RawKey, Option<RawValue>)> = Vec::with_capacity(batch.changes.len() + 1);
     for (key, value) in batch.changes {
         let first = record::chunk_key(&key, 0);

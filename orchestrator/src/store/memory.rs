@@ -115,7 +115,7 @@ impl State {
     }
 
     fn apply(&mut self, batch: Batch) {
-        self.position.version = batch.version;
+        self.position = self.position.after(&batch);
         for (key, value) in batch.changes {
             match value {
                 Some(value) => self.records.insert(key, value),

@@ -11,9 +11,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tar::{Archive, Entry, EntryType};
 use tokio::sync::mpsc;
+
+use crate::pieces::Pieces;
 
 /// How many folders and links are remembered until the end. More than a container's file system
 /// has; some hundred MB for an archive that wants to harm.
@@ -36,13 +38,7 @@ pub(super) fn unpack(
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     root: &Path,
 ) -> Result<Vec<String>, Error> {
-    unpack_from(
-        Pieces {
-            from: pieces,
-            rest: Bytes::new(),
-        },
-        root,
-    )
+    unpack_from(Pieces::new(pieces), root)
 }
 
 fn unpack_from(archive: impl Read, root: &Path) -> Result<Vec<String>, Error> {
@@ -233,26 +229,6 @@ fn time(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH
         .checked_add(Duration::from_secs(seconds))
         .unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-/// Reads pieces as they come.
-struct Pieces {
-    from: mpsc::Receiver<io::Result<Bytes>>,
-    rest: Bytes,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.from.blocking_recv() {
-                Some(piece) => self.rest = piece?,
-                None => return Ok(0),
-            }
-        }
-        let len = buffer.len().min(self.rest.len());
-        self.rest.copy_to_slice(&mut buffer[..len]);
-        Ok(len)
-    }
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub(super) fn write(node: &Node, now: Timestamp, out: &mut impl Write) -> io::Re
     let (used, all) = (&status.allocated, &status.capacity);
     let fields = [
         ("State", Some(state)),
+        ("Keeps back", status.rejects.clone()),
         ("Scheduling", Some(scheduling.to_owned())),
         (
             "CPU",

@@ -149,31 +149,80 @@ fn another_cluster_is_rejected() {
     assert!(matches!(rejection, Rejection::OtherCluster { .. }));
 }
 
+/// From a server whose state may have gone back.
+fn withheld(epoch: u64, frame: AssignmentFrame) -> AssignmentFrame {
+    AssignmentFrame {
+        removals: Removals::Withheld,
+        ..in_epoch(epoch, frame)
+    }
+}
+
 #[test]
-fn a_restored_server_takes_nothing_away() {
+fn a_restored_server_takes_nothing_away_until_it_is_accepted() {
+    let ours = held(7, vec![instance("web-0-1"), instance("web-1-2")]);
+    let changed = |change: fn(&mut AssignedInstance)| {
+        let mut other = instance("web-1-2");
+        change(&mut other);
+        vec![instance("web-0-1"), other]
+    };
+    for instances in [
+        vec![],
+        vec![instance("web-0-1")],
+        vec![instance("web-0-1"), instance("web-2-3")],
+        changed(|i| i.revision = RevisionNumber(2)),
+        changed(|i| i.goal = Goal::Prepare),
+        changed(|i| i.slot.0 += 1),
+    ] {
+        for (epoch, generation) in [(2, 5), (2, 7), (2, 20), (1, 20)] {
+            let frame = withheld(epoch, whole(generation, instances.clone()));
+            assert_eq!(rejected(&ours, frame.clone()), Rejection::Withheld);
+            let accepted_later = in_epoch(
+                3,
+                AssignmentFrame {
+                    removals: Removals::Allowed,
+                    ..frame
+                },
+            );
+            let (new, _) = accepted(&ours, accepted_later);
+            assert_eq!(new.assignment.generation, Generation(generation));
+        }
+    }
+    let error = Rejection::Withheld.to_string();
+    assert!(error.contains("windlass cluster accept-restore"), "{error}");
+}
+
+#[test]
+fn a_restored_server_that_takes_nothing_away_goes_on() {
     let ours = held(7, vec![instance("web-0-1"), instance("web-1-2")]);
     let both = || vec![instance("web-0-1"), instance("web-1-2")];
-    let three = || {
-        vec![
-            instance("web-0-1"),
-            instance("web-1-2"),
-            instance("web-2-3"),
-        ]
-    };
-    for frame in [
-        whole(5, vec![]),
-        whole(5, three()),
-        whole(7, three()),
-        whole(7, vec![instance("web-0-1")]),
-        whole(20, vec![instance("web-0-1"), instance("web-2-3")]),
-    ] {
-        let rejection = rejected(&ours, in_epoch(2, frame));
-        assert!(matches!(rejection, Rejection::Restored { .. }));
-        assert!(rejection.to_string().contains("delete ledger.json"));
+    for generation in [5, 7, 8] {
+        let (same, dropped) = accepted(&ours, withheld(2, whole(generation, both())));
+        assert_eq!((same.epoch, dropped.len()), (Epoch(2), 0));
     }
-    // It may go on from what the agent knows.
-    let (same, _) = accepted(&ours, in_epoch(2, whole(7, both())));
-    assert_eq!(same.epoch, Epoch(2));
-    let (more, dropped) = accepted(&ours, in_epoch(2, whole(8, three())));
+    let mut more = both();
+    more.push(instance("web-2-3"));
+    let (more, dropped) = accepted(&ours, withheld(2, whole(8, more)));
     assert_eq!((ids(&more).len(), dropped.len()), (3, 0));
+}
+
+#[test]
+fn without_a_ledger_nothing_is_begun_with_a_restored_server() {
+    for instances in [vec![], vec![instance("web-0-1")]] {
+        let frame = withheld(2, whole(7, instances));
+        assert_eq!(accept(None, cluster(), frame), Err(Rejection::Withheld));
+    }
+}
+
+#[test]
+fn only_what_cannot_follow_from_what_was_seen_tells_of_another_state() {
+    let ours = held(7, vec![instance("web-0-1")]);
+    for (frame, expected) in [
+        (whole(6, vec![]), true),
+        (whole(7, vec![]), true),
+        (in_epoch(0, whole(9, vec![])), true),
+        (withheld(2, whole(9, vec![])), false),
+        (delta(8, 9, vec![], &[]), false),
+    ] {
+        assert_eq!(rejected(&ours, frame).is_divergence(), expected);
+    }
 }

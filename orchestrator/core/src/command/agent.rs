@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use windlass_api::{
     event::{Severity, Subject},
-    ids::{Generation, InstanceId, NodeName},
+    ids::{Epoch, Generation, InstanceId, NodeName},
     resource::{Goal, Scheduling},
     status::{ContainerPhase, InstanceStatus, LAST_LOG_LINES_MAX, NodeState, Phase, Readiness},
     validate::{CONTAINERS_MAX, validate_node},
     wire::{Hello, IMAGES_MAX, Observed, PROTOCOL, ResolvedImage, RuntimeHealth, Scope},
 };
 
-use super::Refusal;
+use super::{Refusal, restore};
 use crate::{
     record::{Change, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
     transaction::Transaction,
@@ -63,6 +63,7 @@ pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
             state_since: now,
             info: hello.info.clone(),
             capacity: hello.capacity,
+            rejects: None,
             created_at: now,
             version: txn.version(),
         },
@@ -83,6 +84,9 @@ pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
     if known.as_deref() != Some(&record) {
         put_node(txn, record);
     }
+    if let Some(seen) = hello.seen {
+        restore::seen(txn, name, seen);
+    }
     Ok(())
 }
 
@@ -101,6 +105,7 @@ fn check(txn: &Transaction, hello: &Hello) -> Result<(), Refusal> {
              directory to make it join this one"
         )));
     }
+    restore::check_seen(hello.seen)?;
     let mistakes = validate_node(&hello.labels, &hello.taints);
     if let Some(mistake) = mistakes.first() {
         return Err(Refusal::Conflict(format!(
@@ -249,20 +254,45 @@ pub fn images(txn: &mut Transaction, name: &NodeName, mut images: Vec<String>) {
     }
 }
 
-/// Notes that an agent did not accept an assignment.
-pub fn rejected(txn: &mut Transaction, name: &NodeName, generation: Generation, reason: &str) {
-    let message = format!("assignment {generation}: {}", clipped(reason));
+/// Notes that an agent did not accept an assignment. What it has `seen` instead tells that the
+/// state of this server is not the one that it was.
+pub fn rejected(
+    txn: &mut Transaction,
+    name: &NodeName,
+    generation: Generation,
+    reason: &str,
+    seen: Option<(Epoch, Generation)>,
+) {
+    let reason = clipped(reason);
     txn.event(
         Subject::Node { name: name.clone() },
         Severity::Warning,
         "AssignmentRejected",
-        message,
+        format!("assignment {generation}: {reason}"),
     );
+    set_rejects(txn, name, Some(reason));
+    if let Some(seen) = seen.filter(|_| txn.cluster().nodes.contains_key(name)) {
+        restore::diverged(txn, name, seen);
+    }
+}
+
+fn set_rejects(txn: &mut Transaction, name: &NodeName, rejects: Option<String>) {
+    if let Some(node) = txn.cluster().nodes.get(name)
+        && node.rejects != rejects
+    {
+        let node = NodeRecord::clone(node);
+        put_node(txn, NodeRecord { rejects, ..node });
+    }
 }
 
 /// Notes what an agent saw on its node. What it says of instances that are not on its node counts
 /// for nothing.
 pub fn observed(txn: &mut Transaction, name: &NodeName, observed: &Observed) {
+    // A report under the newest number is an answer to it.
+    if observed.generation == txn.cluster().generation(name) {
+        set_rejects(txn, name, None);
+    }
+    restore::reported(txn, observed.instances.iter().map(|seen| &seen.id));
     let mut named = BTreeSet::new();
     for seen in &observed.instances {
         named.insert(&seen.id);

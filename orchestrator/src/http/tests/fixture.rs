@@ -80,28 +80,7 @@ impl Server {
         name: &str,
         cpu: CpuMillis,
     ) -> Result<(), controller::Error> {
-        let hello = Hello {
-            protocol: PROTOCOL,
-            node: name.parse().unwrap(),
-            info: NodeInfo {
-                agent_id: AgentId(Uuid::new_v4()),
-                agent_version: "1".to_owned(),
-                engine_id: name.to_owned(),
-                engine_version: "1".to_owned(),
-                os: "linux".to_owned(),
-                arch: "amd64".to_owned(),
-            },
-            capacity: Capacity {
-                cpu,
-                memory: MemoryBytes(8 << 30),
-            },
-            labels: [("zone".to_owned(), "eu".to_owned())].into(),
-            taints: Vec::new(),
-            cluster: None,
-            seen: None,
-            runtime: RuntimeHealth::Healthy,
-        };
-        self.handle.hello(hello).await.map(drop)
+        self.handle.hello(hello(name, cpu)).await.map(drop)
     }
 
     pub(super) fn node(&self, name: &str) -> NodeName {
@@ -159,6 +138,31 @@ impl Server {
             stream: response.into_body().into_data_stream(),
             buffer: String::new(),
         }
+    }
+}
+
+/// The greeting of a new agent.
+pub(super) fn hello(name: &str, cpu: CpuMillis) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        node: name.parse().unwrap(),
+        info: NodeInfo {
+            agent_id: AgentId(Uuid::new_v4()),
+            agent_version: "1".to_owned(),
+            engine_id: name.to_owned(),
+            engine_version: "1".to_owned(),
+            os: "linux".to_owned(),
+            arch: "amd64".to_owned(),
+        },
+        capacity: Capacity {
+            cpu,
+            memory: MemoryBytes(8 << 30),
+        },
+        labels: [("zone".to_owned(), "eu".to_owned())].into(),
+        taints: Vec::new(),
+        cluster: None,
+        seen: None,
+        runtime: RuntimeHealth::Healthy,
     }
 }
 

@@ -81,6 +81,7 @@ pub(super) fn node(name: &str) -> NodeRecord {
             cpu: CpuMillis(4_000),
             memory: MemoryBytes(4 << 30),
         },
+        rejects: None,
         created_at: now(),
         version: Version(1),
     }
