@@ -68,8 +68,8 @@ fn tail_missing(dir: &DataDir, found: Position, expected: Position) -> Error {
     }
 }
 
-/// Reads the store, if need be without the engine's snapshot: that is only a short cut through
-/// the log, and whether the log tells the whole story is seen from the records.
+/// Reads the store, if need be without what the engine can do without: its snapshot is only a short
+/// cut through the log, and whether the log tells the whole story is seen from the records.
 fn read(dir: &DataDir) -> Result<Opened, Fault> {
     let store = dir.store();
     let read = || {
@@ -78,8 +78,12 @@ fn read(dir: &DataDir) -> Result<Opened, Fault> {
         Ok(Opened { engine, found })
     };
     match read() {
-        Err(Fault::Corrupt(_)) if sled::set_snapshots_aside(&store)? => {
-            tracing::warn!(dir = %store.display(), "the store's snapshot was set aside");
+        Err(Fault::Corrupt(what)) if sled::set_aside(&store)? => {
+            tracing::warn!(
+                what,
+                dir = %store.display(),
+                "the store's snapshot, or its settings, cannot be read; it is opened without"
+            );
             read()
         }
         result => result,

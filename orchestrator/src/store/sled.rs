@@ -35,6 +35,9 @@ use super::{
 /// opening: with 8 MiB an idle server needed 11 MB and more, with 1 MiB 4 MB, at the same speed.
 const SEGMENT_BYTES: usize = 1 << 20;
 
+/// The file of a database's settings.
+const SETTINGS: &str = "conf";
+
 /// Pages kept in memory, in bytes. The controller has the whole state in memory and never reads
 /// it here, so the cache only serves pages that are written again and again.
 const CACHE_BYTES: u64 = 1 << 20;
@@ -126,21 +129,38 @@ pub(super) fn exists(dir: &Path) -> bool {
     data_file(dir).exists()
 }
 
-/// Takes a snapshot that cannot be read out of the way, so that the next opening reads the whole
-/// log instead. Returns whether there was one.
-pub(super) fn set_snapshots_aside(dir: &Path) -> io::Result<bool> {
+/// Takes out of the way what a database can do without and may be why it cannot be opened: its
+/// snapshot, without which the next opening reads the whole log, and its settings if they are
+/// damaged, since those that it is opened with are the same. Returns whether there was any of it.
+pub(super) fn set_aside(dir: &Path) -> io::Result<bool> {
     let mut found = false;
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let name = path
             .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
-        if let Some(name) = name.filter(|name| name.starts_with("snap.")) {
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if name.starts_with("snap.") || (name == SETTINGS && are_damaged(&fs::read(&path)?)) {
             fs::rename(&path, dir.join(format!("unreadable-{name}")))?;
             found = true;
         }
     }
     Ok(found)
+}
+
+/// Whether the settings do not match their checksum, of which sled only says so in its log.
+fn are_damaged(settings: &[u8]) -> bool {
+    settings
+        .split_last_chunk::<4>()
+        .is_none_or(|(text, crc)| crc32(text) != u32::from_le_bytes(*crc))
+}
+
+/// CRC-32 as in IEEE 802.3, which sled uses.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| (crc >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(crc & 1));
+    !bytes
+        .iter()
+        .fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }
 
 fn data_file(dir: &Path) -> PathBuf {

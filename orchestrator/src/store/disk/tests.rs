@@ -290,6 +290,28 @@ fn an_unreadable_snapshot_is_done_without() {
 }
 
 #[test]
+fn a_changed_bit_in_the_settings_of_the_engine_is_repaired() {
+    let dir = closed_store();
+    let settings = dir.path().join("store/conf");
+    let whole = fs::read(&settings).unwrap();
+    for at in 0..whole.len() {
+        let mut changed = whole.clone();
+        changed[at] ^= 1 << (at % 8);
+        fs::write(&settings, &changed).unwrap();
+        let store = open(&dir).unwrap_or_else(|error| panic!("byte {at}: {error}"));
+        assert_eq!(store.load().unwrap().version, Version(3), "byte {at}");
+    }
+    // What is whole and says something else is not ours to change.
+    let text = String::from_utf8_lossy(&whole[..whole.len() - 4]).replace("0.34", "0.35");
+    let mut newer = text.into_bytes();
+    newer.extend(0xe108_a72d_u32.to_le_bytes());
+    fs::write(&settings, &newer).unwrap();
+    let error = open_error(&dir);
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert_eq!(fs::read(&settings).unwrap(), newer);
+}
+
+#[test]
 fn a_lost_store_or_mark_is_not_taken_for_a_new_server() {
     let dir = closed_store();
     let exports = dir.path().join("exports");
