@@ -26,6 +26,10 @@ const BYTES_MIN: u64 = 64 << 20;
 /// three to six times, so that this is reached when much was removed or much never changes.
 const RATIO_MAX: u64 = 8;
 
+/// How many times larger than its records a new file can be, since pages are written again while
+/// they fill: two to four times with records of the sizes that occur.
+pub(super) const SPACE_RATIO: u64 = 6;
+
 /// How much is given to the engine at once, in bytes.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -49,16 +53,24 @@ pub(super) fn build(
     position: Position,
     medium: &dyn Medium,
 ) -> Result<()> {
-    // Pages are written again while they fill.
-    dir.require_space(medium, records.bytes().saturating_mul(4))?;
+    let needed = records.bytes().saturating_mul(SPACE_RATIO);
+    dir.require_space(medium, needed)?;
     clear(dir)?;
     let path = dir.new_store();
     let made = DirBuilder::new().mode(0o700).create(&path);
     made.map_err(Error::io("create", &path))?;
-    fill(dir, records, position, medium).map_err(|fault| match fault {
-        Fault::NoSpace => dir.no_space(medium, records.bytes(), super::Landed::No),
+    let Err(fault) = fill(dir, records, position, medium) else {
+        return Ok(());
+    };
+    let error = match fault {
+        Fault::NoSpace => dir.no_space(medium, needed, super::Landed::No),
         other => Error::io("write", &path)(io::Error::other(other.to_string())),
-    })
+    };
+    // What is left of it would only take space; why it failed counts more than that it stays.
+    if let Err(error) = clear(dir) {
+        tracing::warn!(%error, "what is left of a new store stays");
+    }
+    Err(error)
 }
 
 fn fill(

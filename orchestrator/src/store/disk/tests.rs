@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::store::{Key, RESERVE_BYTES};
 
+mod space;
+
 const PLENTY: u64 = 1 << 40;
 
 /// A disk that fails on demand.
@@ -382,51 +384,6 @@ fn an_older_copy_of_the_store_is_refused() {
 }
 
 #[test]
-fn writes_stop_before_the_reserve_is_used_and_go_on_after() {
-    let dir = tempfile::tempdir().unwrap();
-    let medium = Scripted::new();
-    let store = DiskStore::open_on(dir.path(), None, medium.clone()).unwrap();
-    commit(&store, 0, &[("a", Some(vec![1]))]).unwrap();
-    medium.available_bytes.store(RESERVE_BYTES + 1, Relaxed);
-    let full = commit(&store, 1, &[("a", Some(vec![2]))]).unwrap_err();
-    assert!(
-        matches!(
-            full,
-            Error::NoSpace {
-                landed: Landed::No,
-                ..
-            }
-        ),
-        "{full}"
-    );
-    let maintained = store
-        .maintain(Timestamp::UNIX_EPOCH, ExportWhen::Now)
-        .unwrap();
-    assert!(matches!(
-        maintained.export,
-        Task::Failed(Error::NoSpace { .. })
-    ));
-    assert_eq!(store.load().unwrap().records, [(key("a"), vec![1])]);
-    medium.available_bytes.store(PLENTY, Relaxed);
-    assert_eq!(
-        commit(&store, 1, &[("a", Some(vec![2]))]).unwrap(),
-        Version(2)
-    );
-}
-
-#[test]
-fn a_full_disk_keeps_the_store_closed_and_whole() {
-    let dir = closed_store();
-    let medium = Scripted::new();
-    medium.available_bytes.store(0, Relaxed);
-    let error = DiskStore::open_on(dir.path(), None, medium)
-        .map(|_| ())
-        .unwrap_err();
-    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
-    assert_eq!(open(&dir).unwrap().load().unwrap().version, Version(3));
-}
-
-#[test]
 fn after_a_failed_sync_nothing_is_promised() {
     let dir = tempfile::tempdir().unwrap();
     let medium = Scripted::new();
@@ -441,36 +398,6 @@ fn after_a_failed_sync_nothing_is_promised() {
     for error in [store.load().unwrap_err(), store.try_recover().unwrap_err()] {
         assert_eq!(error.to_string(), failed.to_string());
     }
-}
-
-#[test]
-fn a_store_that_is_mostly_garbage_is_written_anew() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir).unwrap();
-    let ids: Vec<_> = (0..70).map(|n| format!("{n:02}")).collect();
-    for (newest, id) in (0..).zip(&ids) {
-        commit(&store, newest, &[(id, Some(vec![7; 1 << 20]))]).unwrap();
-    }
-    // The engine never gives back what a removed value took.
-    let removed: Vec<_> = ids[3..].iter().map(|id| (id.as_str(), None)).collect();
-    commit(&store, 70, &removed).unwrap();
-    let before = store.load().unwrap();
-    let made = store
-        .maintain(Timestamp::UNIX_EPOCH, ExportWhen::Due)
-        .unwrap();
-    let Task::Done(freed) = made.rewrite else {
-        panic!("{made:?}");
-    };
-    assert!(freed > 60 << 20, "{freed}");
-    assert_eq!(store.load().unwrap(), before);
-    commit(&store, 71, &[("new", Some(vec![1]))]).unwrap();
-    assert!(!dir.path().join("store.new").exists());
-    drop(store);
-    let records = open(&dir).unwrap().load().unwrap().records;
-    assert_eq!(
-        records.iter().map(|(key, _)| &key.id).collect::<Vec<_>>(),
-        ["00", "01", "02", "new"]
-    );
 }
 
 #[test]
