@@ -3,7 +3,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -117,6 +117,42 @@ impl Cluster {
         let child = command.stdout(Stdio::null()).stderr(log).spawn();
         self.server = Some(child.expect("`unshare`, of util-linux"));
         self.wait_for_server();
+    }
+
+    /// Lets `strace` do something to the server's system calls, as its option `inject` says, until
+    /// the guard is dropped.
+    pub(crate) fn inject(&self, what: &str) -> Injection {
+        let server = self.server.as_ref().expect("the server runs");
+        let said = self.dir.path().join("strace.log");
+        let strace = Command::new("strace")
+            .args(["-f", "-e", &format!("inject={what}"), "-p"])
+            .arg(server.id().to_string())
+            .stderr(std::fs::File::create(&said).expect("a log file"))
+            .spawn()
+            .expect("`strace`");
+        let injection = Injection(Some(strace));
+        self.eventually("strace is attached", |_| {
+            let said = std::fs::read_to_string(&said).unwrap_or_default();
+            assert!(!said.contains("not permitted"), "{said}");
+            said.contains("attached")
+        });
+        injection
+    }
+
+    /// Waits until the server ends by itself, and says how.
+    pub(crate) fn server_ended(&mut self) -> ExitStatus {
+        let mut server = self.server.take().expect("the server runs");
+        let began = Instant::now();
+        loop {
+            if let Some(status) = server.try_wait().expect("it can be waited for") {
+                return status;
+            }
+            if began.elapsed() > PATIENCE {
+                self.server = Some(server);
+                panic!("the server runs on\n{}", self.story());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// A path in the server's data directory, as the server sees it.
@@ -308,6 +344,21 @@ impl Cluster {
             story.push_str(&format!("--- {name}.log\n{}\n", tail(&path)));
         }
         story
+    }
+}
+
+/// An `strace` that is attached to the server.
+pub(crate) struct Injection(Option<Child>);
+
+impl Drop for Injection {
+    fn drop(&mut self) {
+        // Killed, it would leave the server stopped.
+        if let Some(strace) = &self.0 {
+            signal(strace.id(), rustix::process::Signal::TERM);
+        }
+        if let Some(mut strace) = self.0.take() {
+            strace.wait().expect("a process of ours can be waited for");
+        }
     }
 }
 

@@ -157,3 +157,71 @@ fn a_full_disk_refuses_writes_and_recovers_by_itself() {
     });
     cluster.ok(&["wait", "web", "--for", "settled", "--timeout", "30s"]);
 }
+
+/// Asks for so many replicas of `web`, which need not exist anywhere.
+fn scale(cluster: &Cluster, replicas: u32) -> std::io::Result<http::Answer> {
+    let path = "/v1/workloads/default/web/scale";
+    let body = format!(r#"{{"replicas":{replicas}}}"#);
+    http::send(cluster.address, "POST", path, &[], body.as_bytes())
+}
+
+fn replicas(cluster: &Cluster) -> u64 {
+    cluster.workload("web")["spec"]["replicas"]
+        .as_u64()
+        .unwrap()
+}
+
+#[test]
+#[ignore = "needs strace, and to be allowed to trace other processes"]
+fn a_disk_that_cannot_sync_ends_the_server_and_nothing_is_acknowledged() {
+    let mut cluster = Cluster::start(0);
+    cluster.apply_no_wait(&demo("web", ""));
+    assert_eq!(scale(&cluster, 2).unwrap().status, 200);
+    let injection = cluster.inject("fdatasync:error=EIO");
+    if let Ok(answer) = scale(&cluster, 3) {
+        assert!(answer.status >= 500, "{}", answer.text());
+    }
+    let status = cluster.server_ended();
+    assert_eq!(status.code(), Some(1), "{status}");
+    drop(injection);
+    let log = fs::read_to_string(cluster.dir.path().join("server.log")).unwrap();
+    assert!(log.contains("cannot sync the store"), "{log}");
+    cluster.start_server();
+    let found = replicas(&cluster);
+    assert!((2..=3).contains(&found), "{found}");
+    assert_eq!(scale(&cluster, 4).unwrap().status, 200);
+}
+
+#[test]
+#[ignore = "needs strace, and to be allowed to trace other processes"]
+fn a_disk_that_takes_three_seconds_holds_up_writes_and_nothing_else() {
+    const DELAY: Duration = Duration::from_secs(3);
+    let mut cluster = Cluster::start(1);
+    cluster.apply(&demo("web", ""));
+    let injection = cluster.inject("fdatasync:delay_enter=3000000");
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            // Longer in all than a silent node would be lost.
+            for wanted in [2, 1, 2] {
+                let began = Instant::now();
+                assert_eq!(scale(&cluster, wanted).unwrap().status, 200);
+                assert!(began.elapsed() >= DELAY, "{:?}", began.elapsed());
+            }
+        });
+        while !writing.is_finished() {
+            let began = Instant::now();
+            let nodes = cluster.list("nodes");
+            assert!(began.elapsed() < DELAY / 2, "{:?}", began.elapsed());
+            assert_eq!(nodes[0]["status"]["state"], "Ready");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        writing.join().unwrap();
+    });
+    drop(injection);
+    cluster.kill_server();
+    cluster.start_server();
+    assert_eq!(replicas(&cluster), 2);
+    let lost = cluster.list("events");
+    let lost = lost.iter().filter(|event| event["reason"] == "Lost");
+    assert_eq!(lost.count(), 0);
+}

@@ -150,3 +150,19 @@ async fn reads_go_on_while_the_disk_takes_its_time() {
     let version = server.handle.state().version;
     assert_eq!(server.store.load().unwrap().version, version);
 }
+
+#[tokio::test]
+async fn after_a_failed_sync_nobody_is_told_that_anything_was_written() {
+    let server = Server::start();
+    server.put("web", 1).await;
+    let before = server.handle.state().version;
+    server.store.script(Failure::Sync);
+    let target = "/v1/workloads/default/web/scale";
+    for _ in 0..2 {
+        let two = json!({ "replicas": 2 });
+        let answer = server.write(Method::POST, target, &two).await;
+        answer.refused(Code::Overloaded);
+        assert_eq!(server.handle.state().version, before);
+    }
+    assert_eq!(server.get("/v1/workloads").await.status, StatusCode::OK);
+}
