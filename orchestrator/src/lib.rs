@@ -9,6 +9,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use jiff::Timestamp;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -93,11 +94,13 @@ async fn serve(
     let loaded = codec::decode(&records, ClusterId(Uuid::new_v4()))?;
     let epoch = records.epoch;
     drop(records);
-    let is_new = loaded.version == Version(0);
-    let cluster = if is_new || epoch > loaded.record.epoch {
-        begin(loaded, epoch, &committer).await?
-    } else {
-        loaded
+    let cluster = match begin(&loaded, epoch, clock::now()) {
+        Some((begun, batch)) => {
+            let guard = store::Guard::Version(loaded.version);
+            committer.commit(batch, guard).await?;
+            begun
+        }
+        None => loaded,
     };
     for what in cluster.inconsistencies() {
         tracing::error!(what, "the state is inconsistent");
@@ -159,29 +162,21 @@ async fn serve(
     result
 }
 
-/// Makes durable that a new cluster begins, or that its state was restored, before anybody is told.
-async fn begin(
-    cluster: Cluster,
-    epoch: Epoch,
-    committer: &store::Committer,
-) -> Result<Cluster, Error> {
-    let mut txn = Transaction::new(&cluster, clock::now());
-    if cluster.version == Version(0) {
-        txn.put(Change::Cluster(Arc::clone(&cluster.record)));
-        txn.event(
-            Subject::Cluster,
-            Severity::Normal,
-            "Created",
-            "a new cluster begins",
-        );
+/// That a new cluster begins, or that its state was restored: to be made durable before anybody is
+/// told. `None` if it is neither.
+fn begin(loaded: &Cluster, epoch: Epoch, now: Timestamp) -> Option<(Cluster, store::Batch)> {
+    let is_new = loaded.version == Version(0);
+    let is_restored = epoch > loaded.record.epoch;
+    let mut txn = Transaction::new(loaded, now);
+    if is_new {
+        txn.put(Change::Cluster(Arc::clone(&loaded.record)));
+        let text = "a new cluster begins";
+        txn.event(Subject::Cluster, Severity::Normal, "Created", text);
     }
-    if epoch > cluster.record.epoch {
+    if is_restored {
         command::restore::restored(&mut txn, epoch);
     }
     let (begun, changes) = txn.finish();
     let batch = codec::encode(begun.version, &changes);
-    committer
-        .commit(batch, store::Guard::Version(cluster.version))
-        .await?;
-    Ok(begun)
+    (is_new || is_restored).then_some((begun, batch))
 }

@@ -32,10 +32,10 @@ pub enum AgentReport {
     },
 }
 
-pub(super) type Answer<T> = oneshot::Sender<Result<T, Error>>;
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What waits in the controller's queue.
-pub(super) enum Command {
+pub(crate) enum Command {
     Write(Write, Option<Idempotency>, Answer<Written>),
     Hello(Box<Hello>, Answer<Cluster>),
     Agent(NodeName, AgentReport),

@@ -80,11 +80,13 @@ pub enum Error {
     Stopping,
 }
 
-/// Decides on a write, unless its repetition is answered from memory.
+/// Decides on a write, unless its repetition is answered from memory. `new_id` makes the
+/// identities of workloads that are new.
 pub(super) fn carry_out(
     txn: &mut Transaction,
     write: Write,
     idempotency: Option<Idempotency>,
+    new_id: &mut dyn FnMut() -> Uuid,
 ) -> Result<Vec<Applied>, Refusal> {
     if let Some(Idempotency { key, request }) = &idempotency
         && let Some(known) = idempotency::recall(txn, key, *request)?
@@ -96,7 +98,7 @@ pub(super) fn carry_out(
         };
         return Ok(known.results.iter().map(replay).collect());
     }
-    let applied = txn.attempt(|txn| decide(txn, &write))?;
+    let applied = txn.attempt(|txn| decide(txn, &write, new_id))?;
     if let Some(Idempotency { key, request }) = idempotency {
         let results = applied.iter().map(|a| (a.key.clone(), a.outcome)).collect();
         idempotency::remember(txn, key, request, results);
@@ -104,7 +106,11 @@ pub(super) fn carry_out(
     Ok(applied)
 }
 
-fn decide(txn: &mut Transaction, write: &Write) -> Result<Vec<Applied>, Refusal> {
+fn decide(
+    txn: &mut Transaction,
+    write: &Write,
+    new_id: &mut dyn FnMut() -> Uuid,
+) -> Result<Vec<Applied>, Refusal> {
     let updated = |key: &WorkloadKey| {
         vec![Applied {
             key: key.clone(),
@@ -114,15 +120,12 @@ fn decide(txn: &mut Transaction, write: &Write) -> Result<Vec<Applied>, Refusal>
     };
     match write {
         Write::Apply(manifests) => {
-            let uids: Vec<Uid> = manifests.iter().map(|_| Uid(Uuid::new_v4())).collect();
+            let uids: Vec<Uid> = manifests.iter().map(|_| Uid(new_id())).collect();
             command::apply(txn, manifests, &uids)
         }
-        Write::Put(manifest, expected) => Ok(vec![command::put(
-            txn,
-            manifest,
-            *expected,
-            Uid(Uuid::new_v4()),
-        )?]),
+        Write::Put(manifest, expected) => {
+            Ok(vec![command::put(txn, manifest, *expected, Uid(new_id()))?])
+        }
         Write::Delete(key, expected) => {
             command::delete(txn, key, *expected)?;
             Ok(updated(key))
@@ -140,7 +143,7 @@ fn decide(txn: &mut Transaction, write: &Write) -> Result<Vec<Applied>, Refusal>
             Ok(updated(key))
         }
         Write::RunJob(key, run) => {
-            let made = command::job::run(txn, key, run, Uid(Uuid::new_v4()))?;
+            let made = command::job::run(txn, key, run, Uid(new_id()))?;
             Ok(vec![Applied {
                 key: made,
                 outcome: Outcome::Created,
