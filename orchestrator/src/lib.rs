@@ -90,18 +90,7 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let committer = store::Committer::spawn(store)?;
-    let records = committer.load().await?;
-    let loaded = codec::decode(&records, ClusterId(Uuid::new_v4()))?;
-    let epoch = records.epoch;
-    drop(records);
-    let cluster = match begin(&loaded, epoch, clock::now()) {
-        Some((begun, batch)) => {
-            let guard = store::Guard::Version(loaded.version);
-            committer.commit(batch, guard).await?;
-            begun
-        }
-        None => loaded,
-    };
+    let cluster = load(&committer).await?;
     for what in cluster.inconsistencies() {
         tracing::error!(what, "the state is inconsistent");
     }
@@ -160,6 +149,19 @@ async fn serve(
         stop_controller.cancel();
     }
     result
+}
+
+/// The state that a server begins with. What it makes of a new or restored store is durable.
+async fn load(committer: &store::Committer) -> Result<Cluster, Error> {
+    let records = committer.load().await?;
+    let loaded = codec::decode(&records, ClusterId(Uuid::new_v4()))?;
+    let Some((begun, batch)) = begin(&loaded, records.epoch, clock::now()) else {
+        return Ok(loaded);
+    };
+    drop(records);
+    let guard = store::Guard::Version(loaded.version);
+    committer.commit(batch, guard).await?;
+    Ok(begun)
 }
 
 /// That a new cluster begins, or that its state was restored: to be made durable before anybody is
