@@ -27,6 +27,7 @@ use conversation::Conversation;
 use link::{Link, LinkError};
 
 mod conversation;
+mod dialogue;
 mod link;
 mod reporter;
 
@@ -62,7 +63,7 @@ pub(crate) struct Session<D> {
 
 /// Why a connection ended, or was not made.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(crate) enum Error {
     #[error("the server cannot be reached")]
     Unreachable(#[from] DialError),
     #[error("the server did not answer the greeting within {} s", GREETING_LIMIT.as_secs())]

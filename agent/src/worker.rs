@@ -120,11 +120,6 @@ impl<R: Runtime> Worker<R> {
         }
     }
 
-    /// Whether nothing is being done.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.tasks.is_empty()
-    }
-
     /// What ends next; waits as long as nothing is done. Fails if it panicked. Cancel-safe.
     pub(crate) async fn next(&mut self) -> std::result::Result<Ended, JoinError> {
         loop {

@@ -89,7 +89,7 @@ impl State {
 
     /// Whether nothing is being done.
     pub(super) fn is_idle(&self) -> bool {
-        self.busy.is_empty()
+        self.busy.is_empty() && self.reading.is_empty()
     }
 
     /// The instances of which nothing new is to be told yet: why they failed is being read.

@@ -1,6 +1,6 @@
 use tokio::{task::JoinHandle, time::timeout};
 use windlass_api::{
-    ids::{Namespace, RevisionNumber},
+    ids::{InstanceId, Namespace, RevisionNumber},
     resource::Goal,
     spec::PullPolicy,
     status::{InstanceStatus, Phase},

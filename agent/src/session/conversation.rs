@@ -14,10 +14,14 @@ use windlass_api::{
     wire::{AgentFrame, AssignmentFrame, IMAGES_MAX, ServerFrame, Welcome},
 };
 
-use super::{Error, link::Link, reporter::Reporter};
+use super::{
+    Error,
+    dialogue::{Dialogue, Heard},
+    link::Link,
+};
 use crate::{
     board::{Board, Snapshot},
-    ledger::{self, Assembler, Ledger, Rejection, Verdict},
+    ledger::{self, Ledger, Verdict},
     slot::{Slot, at},
     stream::{Failure, Request},
 };
@@ -29,10 +33,6 @@ const SILENT_BEATS_MAX: u32 = 3;
 const HEARTBEAT_MS_MIN: u64 = 100;
 const HEARTBEAT_MS_MAX: u64 = 60_000;
 
-/// The shortest time between two reports. The first change is told at once; of a burst, what comes
-/// within this time is told together.
-const REPORT_INTERVAL: Duration = Duration::from_millis(20);
-
 /// One connection after the greeting.
 pub(super) struct Conversation<'a, S> {
     link: Link<S>,
@@ -41,12 +41,9 @@ pub(super) struct Conversation<'a, S> {
     ledger: &'a Arc<Ledger>,
     board: &'a Board,
     requests: &'a mpsc::Sender<Request>,
-    assembler: Assembler,
     /// An assignment that is being judged and written down. Nothing is read meanwhile.
     accepting: Slot<Judged>,
-    reporter: Reporter,
-    report_at: Option<Instant>,
-    reported_at: Option<Instant>,
+    dialogue: Dialogue,
 }
 
 /// An assignment, and what became of it.
@@ -76,11 +73,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             ledger,
             board,
             requests,
-            assembler: Assembler::default(),
             accepting: Slot::empty(),
-            reporter: Reporter::default(),
-            report_at: None,
-            reported_at: None,
+            dialogue: Dialogue::default(),
         }
     }
 
@@ -110,8 +104,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 judged = self.accepting.next() => self.judged(judged).await?,
                 _ = heartbeat.tick() => self.beat().await?,
                 Ok(()) = health.changed() => self.send_health().await?,
-                Ok(()) = snapshot.changed() => self.report_soon(),
-                () = at(self.report_at) => self.report(&mut snapshot).await?,
+                Ok(()) = snapshot.changed() => self.dialogue.report_soon(Instant::now()),
+                () = at(self.dialogue.report_at()) => self.report(&mut snapshot).await?,
                 Ok(()) = images.changed() => self.send_images(&mut images).await?,
                 Some(failure) = failures.recv() => self.send_failure(failure).await?,
             }
@@ -119,22 +113,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     async fn hear(&mut self, frame: ServerFrame) -> Result<(), Error> {
-        match frame {
-            ServerFrame::Welcome(_) | ServerFrame::Refused { .. } => return Err(Error::OutOfTurn),
-            ServerFrame::Assignment(frame) => {
-                if let Some(whole) = self.assembler.push(frame)? {
-                    self.begin_accepting(whole);
-                }
-            }
-            ServerFrame::Resync => {
-                self.reporter.start_over();
-                self.report_soon();
-            }
-            ServerFrame::OpenStream { stream, request } => {
-                let request = Request {
-                    stream,
-                    what: request,
-                };
+        match self.dialogue.hear(frame, Instant::now())? {
+            Heard::Nothing => {}
+            Heard::Assignment(frame) => self.begin_accepting(frame),
+            Heard::Stream(request) => {
+                let stream = request.stream;
                 if self.requests.try_send(request).is_err() {
                     let reason = "the node is asked for too many streams at once".to_owned();
                     self.send_failure(Failure { stream, reason }).await?;
@@ -159,34 +142,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     async fn judged(&mut self, judged: Judged) -> Result<(), Error> {
         self.link.listen_again();
         let Judged { generation, result } = judged;
-        let error = match result {
-            Ok(Verdict::NotNeeded) => return Ok(()),
-            Ok(Verdict::Replaced { dropped, .. }) => {
-                tracing::debug!(%generation, "an assignment was accepted");
-                self.reporter.dropped(generation, dropped);
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        tracing::warn!(%generation, error = &error as &dyn std::error::Error, "an assignment was rejected");
-        let reason = match &error {
-            ledger::Error::Rejected(rejection) => rejection.to_string(),
-            ledger::Error::NotWritten(cause) => format!("{error}: {cause}"),
-        };
-        let divergence = matches!(&error, ledger::Error::Rejected(r) if r.is_divergence());
-        let held = self.ledger.held().filter(|_| divergence);
-        let rejected = AgentFrame::Rejected {
-            generation,
-            reason,
-            seen: held.map(|held| (held.epoch, held.assignment.generation)),
-        };
-        self.link.send(&rejected).await?;
-        match error {
-            // On a new connection the server sends the whole assignment.
-            ledger::Error::Rejected(Rejection::BaseNotHeld { .. })
-            | ledger::Error::NotWritten(_) => Err(Error::NotTakenOver(error)),
-            ledger::Error::Rejected(_) => Ok(()),
+        let (frame, end) = self.dialogue.judged(generation, result, self.ledger);
+        if let Some(frame) = frame {
+            self.link.send(&frame).await?;
         }
+        end
     }
 
     async fn beat(&mut self) -> Result<(), Error> {
@@ -203,23 +163,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         Ok(self.link.send(&AgentFrame::Heartbeat { runtime }).await?)
     }
 
-    fn report_soon(&mut self) {
-        let now = Instant::now();
-        let earliest = self.reported_at.map_or(now, |at| at + REPORT_INTERVAL);
-        self.report_at = Some(earliest.max(now));
-    }
-
     async fn report(
         &mut self,
         snapshot: &mut watch::Receiver<Option<Arc<Snapshot>>>,
     ) -> Result<(), Error> {
-        self.report_at = None;
-        // Nothing can be said before the engine was seen: "nothing is here" would be a claim.
-        let Some(now) = snapshot.borrow_and_update().clone() else {
-            return Ok(());
-        };
-        self.reported_at = Some(Instant::now());
-        for frame in self.reporter.report(&now) {
+        let now = snapshot.borrow_and_update().clone();
+        for frame in self.dialogue.report(now.as_ref(), Instant::now()) {
             self.link.send(&AgentFrame::Observed(frame)).await?;
         }
         Ok(())

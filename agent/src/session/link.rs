@@ -27,7 +27,7 @@ pub(super) struct Link<S> {
 
 /// Why a connection is of no more use.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LinkError {
+pub(crate) enum LinkError {
     /// The server closed it.
     #[error("the server closed the connection")]
     Closed,

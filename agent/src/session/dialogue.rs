@@ -1,0 +1,127 @@
+//! What is made of what the server says, and what it is told: without waiting, so that the
+//! simulation drives the same code as the agent.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use windlass_api::{
+    ids::Generation,
+    wire::{AgentFrame, AssignmentFrame, Observed, ServerFrame},
+};
+
+use super::{Error, reporter::Reporter};
+use crate::{
+    board::Snapshot,
+    ledger::{self, Assembler, Ledger, Rejection, Verdict},
+    stream::Request,
+};
+
+/// The shortest time between two reports. The first change is told at once; of a burst, what comes
+/// within this time is told together.
+const REPORT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What is to be done about a frame.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// Nothing more.
+    Nothing,
+    /// The ledger is to judge an assignment.
+    Assignment(AssignmentFrame),
+    /// A stream is to be opened.
+    Stream(Request),
+}
+
+/// What was said and heard on one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Dialogue {
+    assembler: Assembler,
+    reporter: Reporter,
+    report_at: Option<Instant>,
+    reported_at: Option<Instant>,
+}
+
+impl Dialogue {
+    /// When to report.
+    pub(crate) fn report_at(&self) -> Option<Instant> {
+        self.report_at
+    }
+
+    /// Reports as soon as it is reasonable.
+    pub(crate) fn report_soon(&mut self, now: Instant) {
+        let earliest = self.reported_at.map_or(now, |at| at + REPORT_INTERVAL);
+        self.report_at = Some(earliest.max(now));
+    }
+
+    /// The server said this.
+    pub(crate) fn hear(&mut self, frame: ServerFrame, now: Instant) -> Result<Heard, Error> {
+        match frame {
+            ServerFrame::Welcome(_) | ServerFrame::Refused { .. } => Err(Error::OutOfTurn),
+            ServerFrame::Assignment(frame) => {
+                let whole = self.assembler.push(frame)?;
+                Ok(whole.map_or(Heard::Nothing, Heard::Assignment))
+            }
+            ServerFrame::Resync => {
+                self.reporter.start_over();
+                self.report_soon(now);
+                Ok(Heard::Nothing)
+            }
+            ServerFrame::OpenStream { stream, request } => Ok(Heard::Stream(Request {
+                stream,
+                what: request,
+            })),
+        }
+    }
+
+    /// The ledger judged an assignment. Returns what the server is told about it, and what is to
+    /// end the connection then.
+    pub(crate) fn judged(
+        &mut self,
+        generation: Generation,
+        result: Result<Verdict, ledger::Error>,
+        ledger: &Ledger,
+    ) -> (Option<AgentFrame>, Result<(), Error>) {
+        let error = match result {
+            Ok(Verdict::NotNeeded) => return (None, Ok(())),
+            Ok(Verdict::Replaced { dropped, .. }) => {
+                tracing::debug!(%generation, "an assignment was accepted");
+                self.reporter.dropped(generation, dropped);
+                return (None, Ok(()));
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(%generation, error = &error as &dyn std::error::Error, "an assignment was rejected");
+        let reason = match &error {
+            ledger::Error::Rejected(rejection) => rejection.to_string(),
+            ledger::Error::NotWritten(cause) => format!("{error}: {cause}"),
+        };
+        let divergence = matches!(&error, ledger::Error::Rejected(r) if r.is_divergence());
+        let held = ledger.held().filter(|_| divergence);
+        let rejected = AgentFrame::Rejected {
+            generation,
+            reason,
+            seen: held.map(|held| (held.epoch, held.assignment.generation)),
+        };
+        let end = match error {
+            // On a new connection the server sends the whole assignment.
+            ledger::Error::Rejected(Rejection::BaseNotHeld { .. })
+            | ledger::Error::NotWritten(_) => Err(Error::NotTakenOver(error)),
+            ledger::Error::Rejected(_) => Ok(()),
+        };
+        (Some(rejected), end)
+    }
+
+    /// What the server is told of what is seen; nothing if it knows it.
+    pub(crate) fn report(
+        &mut self,
+        snapshot: Option<&Arc<Snapshot>>,
+        now: Instant,
+    ) -> Vec<Observed> {
+        self.report_at = None;
+        // Nothing can be said before the engine was seen: "nothing is here" would be a claim.
+        let Some(snapshot) = snapshot else {
+            return Vec::new();
+        };
+        self.reported_at = Some(now);
+        self.reporter.report(snapshot)
+    }
+}
