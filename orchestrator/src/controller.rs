@@ -22,7 +22,6 @@ use crate::{
 
 mod brain;
 mod handle;
-mod scope;
 mod write;
 
 pub(crate) use brain::{Brain, Look, Now};

@@ -31,11 +31,14 @@ mod placement;
 mod replace;
 mod rollout;
 mod schedule;
+mod scope;
 mod service;
 #[cfg(test)]
 mod tests;
 
 use moves::{Move, Moves, Place, Spot, live};
+pub use scope::Scope;
+use scope::affected;
 
 /// The most revisions of a workload that are kept for going back.
 pub const REVISIONS_MAX: usize = 10;
@@ -44,15 +47,6 @@ pub const REVISIONS_MAX: usize = 10;
 /// the rest of a rollout, and a third one that it was all; more would be a mistake that must not
 /// keep the server from its work: the next pass goes on.
 const ROUNDS_MAX: usize = 16;
-
-/// Which workloads a pass looks at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// All of them.
-    All,
-    /// Those that something happened to.
-    Workloads(BTreeSet<WorkloadKey>),
-}
 
 /// What a pass decided, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -258,44 +252,6 @@ impl Pass<'_> {
             self.txn.put(Change::Revision(revision, None));
         }
     }
-}
-
-/// The workloads that changes can mean something for. `before` and `after` are the states without
-/// them and with them.
-#[must_use]
-pub fn affected(before: &Cluster, after: &Cluster, changes: &[Change]) -> BTreeSet<WorkloadKey> {
-    let mut keys = BTreeSet::new();
-    for change in changes {
-        match change {
-            Change::Workload(key, record) => {
-                let record = record.as_ref().or_else(|| before.workloads.get(key));
-                keys.extend(record.and_then(|w| w.owner()));
-                keys.insert(key.clone());
-            }
-            Change::Instance(id, _) => {
-                let known = before.instances.get(id).or_else(|| after.instances.get(id));
-                keys.extend(known.map(|i| i.workload.clone()));
-            }
-            // Others may wait for it to complete.
-            Change::Job(key, _) => {
-                keys.extend(after.workloads.get(key).and_then(|w| w.owner()));
-                keys.insert(key.clone());
-            }
-            // Who writes these has looked at all that they mean something for.
-            Change::Index(..) | Change::Schedule(..) => {}
-            Change::Cluster(_)
-            | Change::Revision(..)
-            | Change::Node(..)
-            | Change::Assignment(..)
-            | Change::Images(..)
-            | Change::Event(..)
-            | Change::Idempotency(..) => {}
-        }
-    }
-    let dependents = keys.iter().flat_map(|key| after.dependents(key));
-    let dependents: Vec<_> = dependents.cloned().collect();
-    keys.extend(dependents);
-    keys
 }
 
 /// The revisions of a workload, the oldest first.

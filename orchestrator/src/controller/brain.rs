@@ -2,7 +2,7 @@
 //! store comes out, and what the store made of it goes in again. So the simulation drives the same
 //! code as the server.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -19,7 +19,6 @@ use windlass_core::{
 
 use super::{
     handle::{AgentReport, Answer, Command, Handle, Storage},
-    scope,
     write::{Error, Written, carry_out},
 };
 use crate::{
@@ -223,9 +222,9 @@ impl Brain {
                 self.wake = None;
                 Scope::All
             }
-            Look::AtWhatChanged => scope::of_changes(&self.cluster, &decision.txn),
+            Look::AtWhatChanged => Scope::of_changes(&self.cluster, &decision.txn),
         };
-        if scope == Scope::Workloads(BTreeSet::new()) {
+        if scope.is_empty() {
             return None;
         }
         let report = plan(&mut decision.txn, &scope);

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod daemons;
+mod deeds;
 mod dependencies;
 mod properties;
 mod rollouts;

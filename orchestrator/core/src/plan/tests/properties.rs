@@ -5,215 +5,118 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use serde_json::json;
 use windlass_api::{
-    ids::{Generation, RevisionNumber, Uid},
-    resource::{Goal, Manifest, RolloutAction, RolloutState},
+    ids::Generation,
+    resource::{Goal, RolloutState},
+    spec::WorkloadSpec,
     status::Phase,
-    wire::{Observed, ObservedInstance, Scope as ReportScope},
+    wire::{Observed, ObservedInstance, RuntimeHealth, Scope as ReportScope},
 };
 
 use super::{
     super::{Scope, plan},
-    world::{Faults, World, key, node_name, status},
+    bounds::{Seat, Wanted},
+    deeds::{NODES, deed},
+    world::{Faults, World, node_name, status},
 };
-use crate::{command, record::InstanceRecord, transaction::Transaction, view::workload_status};
+use crate::{
+    command,
+    record::{Gate, InstanceRecord, WorkloadRecord},
+    transaction::Transaction,
+    view::workload_status,
+};
 
-#[derive(Debug, Clone)]
-enum Deed {
-    Apply {
-        name: usize,
-        replicas: u32,
-        image: usize,
-        host: Option<u16>,
-        memory: u64,
-        update: serde_json::Value,
-    },
-    Scale {
-        name: usize,
-        replicas: u32,
-    },
-    Restart {
-        name: usize,
-    },
-    Rollout {
-        name: usize,
-        action: RolloutAction,
-    },
-    Delete {
-        name: usize,
-    },
-    Lose(u32),
-    Return(u32),
-    Agent(u32),
-    Break {
-        index: usize,
-    },
-    Wait(i64),
-}
+/// Longer than a job waits before it tries an index again.
+const RETRY_SECONDS: i64 = 301;
 
-/// What people write about updates, and what they do not.
-fn update() -> impl Strategy<Value = serde_json::Value> {
-    let order = proptest::option::of(prop_oneof![Just("startFirst"), Just("stopFirst")]);
-    let on_failure = prop_oneof![Just("rollback"), Just("pause"), Just("continue")];
-    let bound = || proptest::option::of(0..3_u32);
-    (order, 1..3_u32, bound(), bound(), on_failure, 0..3_u32).prop_map(
-        |(order, parallelism, surge, unavailable, on_failure, canary)| {
-            let mut update = json!({
-                "parallelism": parallelism, "onFailure": on_failure, "canary": canary,
-                "progressDeadline": "1m",
-            });
-            let said = [
-                ("order", order.map(Into::into)),
-                ("maxSurge", surge.map(Into::into)),
-                ("maxUnavailable", unavailable.map(Into::into)),
-            ];
-            for (field, value) in said {
-                if let Some(value) = value {
-                    let value: serde_json::Value = value;
-                    update[field] = value;
-                }
-            }
-            update
-        },
-    )
-}
-
-fn action() -> impl Strategy<Value = RolloutAction> {
-    let to = proptest::option::of((1..6_u32).prop_map(RevisionNumber));
-    prop_oneof![
-        Just(RolloutAction::Promote),
-        Just(RolloutAction::Abort),
-        Just(RolloutAction::Pause),
-        Just(RolloutAction::Resume),
-        to.prop_map(|to| RolloutAction::Undo { to }),
-    ]
-}
-
-fn deed() -> impl Strategy<Value = Deed> {
-    let name = 0..3_usize;
-    let host = proptest::option::of(8080..8082_u16);
-    let apply = (name.clone(), 0..5_u32, 0..5_usize, host, 0..3_u64, update());
-    prop_oneof![
-        3 => apply.prop_map(|(name, replicas, image, host, memory, update)| Deed::Apply {
-            name,
-            replicas,
-            image,
-            host,
-            memory,
-            update,
-        }),
-        1 => (name.clone(), 0..6_u32).prop_map(|(name, replicas)| Deed::Scale { name, replicas }),
-        1 => name.clone().prop_map(|name| Deed::Restart { name }),
-        2 => (name.clone(), action()).prop_map(|(name, action)| Deed::Rollout { name, action }),
-        1 => name.prop_map(|name| Deed::Delete { name }),
-        1 => (1..=3_u32).prop_map(Deed::Lose),
-        1 => (1..=3_u32).prop_map(Deed::Return),
-        4 => (1..=3_u32).prop_map(Deed::Agent),
-        2 => (0..8_usize).prop_map(|index| Deed::Break { index }),
-        3 => (1..40_i64).prop_map(Deed::Wait),
-    ]
-}
-
-impl World {
-    fn do_deed(&mut self, deed: &Deed) {
-        let name = |n: &usize| ["web", "db", "api"][*n];
-        match deed {
-            Deed::Apply {
-                name: n,
-                replicas,
-                image,
-                host,
-                memory,
-                update,
-            } => {
-                let image = ["nginx", "nginx:2", "crash", "missing", "unready"][*image];
-                let mut spec = json!({
-                    "image": image, "replicas": replicas, "update": update,
-                    "resources": { "memory": format!("{memory}Gi") },
-                });
-                if let Some(host) = host {
-                    spec["ports"] = json!([{ "container": 80, "host": host }]);
-                }
-                self.try_to_apply(name(n), spec);
-            }
-            // Refused where there is no such workload, which changes nothing.
-            Deed::Scale { name: n, replicas } => {
-                self.act(|txn| drop(command::scale(txn, &key(name(n)), *replicas, None)));
-            }
-            Deed::Restart { name: n } => {
-                self.act(|txn| drop(command::restart(txn, &key(name(n)), None)));
-            }
-            Deed::Rollout { name: n, action } => drop(self.rollout(name(n), *action)),
-            Deed::Delete { name: n } => {
-                self.act(|txn| drop(command::delete(txn, &key(name(n)), None)));
-            }
-            Deed::Lose(n) => self.lose(*n),
-            Deed::Return(n) => self.join(*n),
-            Deed::Agent(n) => self.run_agent(&node_name(*n)),
-            Deed::Break { index } => {
-                let Some(id) = self.cluster.instances.keys().nth(*index).cloned() else {
-                    return;
-                };
-                let reason = "it broke".to_owned();
-                self.set_phase(
-                    &id,
-                    Phase::BackingOff {
-                        until: self.now,
-                        reason,
-                    },
-                );
-            }
-            Deed::Wait(seconds) => self.wait(*seconds),
+/// Lets everything be well again, and everything come to rest. Operators leave nodes as they are.
+fn recover(world: &mut World) {
+    world.faults = Faults::Stopped;
+    for node in 1..=NODES + 1 {
+        if world.cluster.nodes.contains_key(&node_name(node)) {
+            world.join(node);
         }
+        world.heartbeat(node, &RuntimeHealth::Healthy);
     }
+    // Every index of a job can be waiting for its next attempt.
+    for _ in 0..3 {
+        world.come_to_rest();
+        world.wait(RETRY_SECONDS);
+    }
+    world.come_to_rest();
+}
 
-    /// Applies what makes sense; some of what is drawn does not.
-    fn try_to_apply(&mut self, name: &str, spec: serde_json::Value) {
-        let manifest = json!({ "kind": "Service", "name": name, "spec": spec });
-        let manifest = Manifest::from_json(manifest).unwrap();
-        self.act(|txn| {
-            let uid = Uid(uuid::Uuid::nil());
-            drop(txn.attempt(|txn| command::apply(txn, &[manifest], &[uid])));
-        });
+/// Why a workload is not what it should be although all is well, if that is for an operator to
+/// mend: it waits for one, or there is no room, or what it depends on is not there.
+fn excused(world: &World, workload: &WorkloadRecord) -> bool {
+    let rollout = workload.rollout.as_ref().map(|r| &r.state);
+    if let Some(RolloutState::Paused { .. } | RolloutState::Canary) = rollout {
+        return true;
     }
+    // With no copies wanted, no instance says that it waits.
+    if workload
+        .rollout
+        .as_ref()
+        .is_some_and(|r| r.gate == Gate::Closed)
+    {
+        return true;
+    }
+    // What has no room for all its copies has none to lose for an update.
+    let fits_nowhere = |i: &Arc<InstanceRecord>| i.node.is_none();
+    let key = workload.manifest.key();
+    world.cluster.instances_of(&key).any(fits_nowhere)
+}
+
+/// What has to be so once all is well.
+fn is_as_it_should_be(world: &World, workload: &WorkloadRecord) -> Result<(), TestCaseError> {
+    let key = workload.manifest.key();
+    let instances = || world.cluster.instances_of(&key);
+    let status = workload_status(&world.cluster, workload);
+    if excused(world, workload) {
+        return Ok(());
+    }
+    let over = workload.rollout.as_ref().is_none_or(|r| r.state.is_over());
+    prop_assert!(over, "{key}: {:?}", workload.rollout);
+    match &workload.manifest.spec {
+        WorkloadSpec::Service(_) | WorkloadSpec::Job(_) => {
+            let all: Vec<_> = instances().collect();
+            prop_assert!(status.settled, "{key}: {status:?} {all:#?}");
+        }
+        WorkloadSpec::Daemon(_) => {
+            let running = instances().filter(|i| i.goal == Goal::Run && i.serves());
+            let on: Vec<_> = running
+                .filter_map(|i| i.node.clone().map(Seat::Node))
+                .collect();
+            let wanted = Wanted::of(&world.cluster, workload).present;
+            let mut sorted = on.clone();
+            sorted.sort();
+            prop_assert_eq!(sorted, Vec::from_iter(wanted), "one on each node: {}", key);
+        }
+        WorkloadSpec::CronJob(_) => {}
+    }
+    Ok(())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// When all is well again, everything that fits runs, nothing else is left, and every rollout
-    /// has come to an end or waits for an operator.
+    /// When all is well again, everything that fits runs, nothing else is left, every job and every
+    /// rollout has come to an end or waits for an operator, and every daemon is on each of its
+    /// nodes once.
     #[test]
-    fn whatever_happens_the_cluster_comes_to_rest(deeds in proptest::collection::vec(deed(), 1..40)) {
-        let mut world = World::new(3);
+    fn whatever_happens_the_cluster_comes_to_rest(deeds in proptest::collection::vec(deed(), 1..60)) {
+        let mut world = World::new(NODES);
         deeds.iter().for_each(|deed| world.do_deed(deed));
-        world.faults = Faults::Stopped;
-        (1..=3).for_each(|n| world.join(n));
-        world.come_to_rest();
+        recover(&mut world);
         for workload in world.cluster.workloads.values() {
-            let status = workload_status(&world.cluster, workload);
-            let rollout = workload.rollout.as_ref().unwrap();
-            let waits = matches!(
-                rollout.state,
-                RolloutState::Paused { .. } | RolloutState::Canary
-            );
-            let key = workload.manifest.key();
-            // What has no room for all its copies has none to lose for an update.
-            let fits_nowhere = |i: &Arc<InstanceRecord>| i.node.is_none();
-            let short = world.cluster.instances_of(&key).any(fits_nowhere);
-            prop_assert!(
-                status.settled || waits || short,
-                "{key}: {status:?} {:#?}", world.cluster.instances_of(&key).collect::<Vec<_>>()
-            );
-            prop_assert!(waits || short || rollout.state.is_over(), "{key}: {rollout:?}");
+            is_as_it_should_be(&world, workload)?;
         }
     }
 
     /// The same input gives the same plan.
     #[test]
     fn planning_is_deterministic(deeds in proptest::collection::vec(deed(), 1..20)) {
-        let (mut a, mut b) = (World::new(3), World::new(3));
+        let (mut a, mut b) = (World::new(NODES), World::new(NODES));
         for deed in &deeds {
             a.do_deed(deed);
             b.do_deed(deed);
@@ -227,7 +130,7 @@ proptest! {
         deeds in proptest::collection::vec(deed(), 1..20),
         order in Just((0..8_usize).collect::<Vec<_>>()).prop_shuffle(),
     ) {
-        let mut world = World::new(3);
+        let mut world = World::new(NODES);
         deeds.iter().for_each(|deed| world.do_deed(deed));
         let reports: Vec<_> = world
             .cluster

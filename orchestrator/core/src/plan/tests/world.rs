@@ -43,17 +43,22 @@ pub(super) enum Faults {
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) now: Timestamp,
+    /// When everything was last looked at.
+    looked_at: Timestamp,
     /// What exists on each node, whatever the server knows of it.
     pub(super) running: BTreeMap<NodeName, BTreeSet<InstanceId>>,
-    /// Whether the images `crash`, `missing` and `unready` do what they are called.
+    /// Whether the images `crash`, `missing`, `unready` and `failing` do what they are called. The
+    /// containers of `task` and `failing` end.
     pub(super) faults: Faults,
 }
 
 impl World {
     pub(crate) fn new(nodes: u32) -> Self {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
         let mut world = Self {
             cluster: Cluster::new(ClusterId(Uuid::nil())),
-            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            now,
+            looked_at: now,
             running: BTreeMap::new(),
             faults: Faults::Happen,
         };
@@ -68,10 +73,23 @@ impl World {
         let mut txn = Transaction::new(&self.cluster, self.now);
         change(&mut txn);
         let before = txn.cluster().clone();
-        let report = plan(&mut txn, &Scope::All);
-        self.cluster = txn.finish().0;
+        // As the server does: at everything when time may have made a difference, and now and
+        // then although nothing happened.
+        let scope = if self.looked_at != self.now || txn.is_empty() {
+            Scope::All
+        } else {
+            Scope::of_changes(&self.cluster, &txn)
+        };
+        self.looked_at = self.now;
+        let report = plan(&mut txn, &scope);
+        let previous = std::mem::replace(&mut self.cluster, txn.finish().0);
         bounds::check(&before, &self.cluster, self.now);
+        bounds::check_completions(&previous, &self.cluster);
         self.check();
+        // The server is killed after every step, and the next one goes on from what is stored.
+        let stored = reloaded(&self.cluster);
+        assert_eq!(stored, self.cluster, "a restart loses something");
+        self.cluster = stored;
         report
     }
 
@@ -107,7 +125,7 @@ impl World {
 
     /// Lets a node's agent carry out its assignment and report it, if the node is not lost.
     pub(crate) fn run_agent(&mut self, node: &NodeName) {
-        if self.cluster.nodes[node].is_lost() {
+        if self.cluster.nodes.get(node).is_none_or(|n| n.is_lost()) {
             return;
         }
         let assignment = self.cluster.assignment(node);
@@ -144,6 +162,14 @@ impl World {
             reason: reason.to_owned(),
         };
         let well = self.faults == Faults::Stopped;
+        match before.phase {
+            Phase::Succeeded | Phase::Failed { .. } => return before.clone(),
+            Phase::Running { .. } if fault == "task" || (fault == "failing" && well) => {
+                return ended(before, 0, self.now);
+            }
+            Phase::Running { .. } if fault == "failing" => return ended(before, 1, self.now),
+            _ => {}
+        }
         let mut next = match (assigned.goal, fault) {
             (_, "missing") if !well => status(waits("no such image")),
             (Goal::Prepare, _) => status(Phase::Prepared),
@@ -237,11 +263,6 @@ impl World {
             again.changes()
         );
         assert_eq!(self.cluster.inconsistencies(), [""; 0]);
-        assert_eq!(
-            reloaded(&self.cluster),
-            self.cluster,
-            "a restart loses something"
-        );
         for node in self.cluster.nodes.values() {
             let used = crate::view::node(&self.cluster, node).status.allocated;
             assert!(
@@ -282,6 +303,15 @@ impl World {
             .collect()
     }
 
+    /// Lets a node say how its engine is, if the node is not lost.
+    pub(super) fn heartbeat(&mut self, n: u32, health: &RuntimeHealth) {
+        let name = node_name(n);
+        let node = self.cluster.nodes.get(&name);
+        if node.is_some_and(|node| !node.is_lost()) {
+            self.act(|txn| command::agent::heartbeat(txn, &name, health));
+        }
+    }
+
     pub(super) fn lose(&mut self, n: u32) {
         let name = node_name(n);
         self.act(|txn| command::agent::lose(txn, &name));
@@ -295,6 +325,29 @@ pub(super) fn status(phase: Phase) -> InstanceStatus {
         status.readiness = Readiness::Ready;
     }
     status
+}
+
+/// The status of an instance of a job whose container has ended.
+fn ended(before: &InstanceStatus, code: i64, finished_at: Timestamp) -> InstanceStatus {
+    let exit = Exit {
+        code,
+        oom_killed: false,
+        finished_at,
+    };
+    let phase = match code {
+        0 => Phase::Succeeded,
+        _ => Phase::Failed {
+            reason: exit.to_string(),
+        },
+    };
+    InstanceStatus {
+        last_exit: Some(exit),
+        ..InstanceStatus {
+            phase,
+            readiness: InstanceStatus::new(Phase::Assigned).readiness,
+            ..before.clone()
+        }
+    }
 }
 
 pub(super) fn key(name: &str) -> WorkloadKey {

@@ -114,7 +114,7 @@ impl Works {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// `Works::check` and `World::check` run after every deed: completions and parallelism are
+    /// `World` checks after every deed: completions and parallelism are
     /// never exceeded, an index never completes twice, a second pass finds nothing, and reloading
     /// the state changes nothing. When nothing fails any more, every job ends.
     #[test]

@@ -1,0 +1,85 @@
+//! Which workloads a pass of the planner looks at.
+
+use std::collections::BTreeSet;
+
+use windlass_api::ids::WorkloadKey;
+
+use crate::{cluster::Cluster, record::Change, transaction::Transaction};
+
+/// Which workloads a pass looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// Those that something happened to.
+    Workloads(BTreeSet<WorkloadKey>),
+}
+
+impl Scope {
+    /// What the changes of `txn` can have consequences for. `before` is the state without them.
+    #[must_use]
+    pub fn of_changes(before: &Cluster, txn: &Transaction) -> Self {
+        // What a node is and has decides about every workload on it, and about every one that
+        // waits for a place.
+        let node = |change: &Change| matches!(change, Change::Node(..));
+        if txn.changes().iter().any(node) {
+            return Self::All;
+        }
+        let mut keys = affected(before, txn.cluster(), txn.changes());
+        if !keys.is_empty() {
+            // Something may have become free, or taken.
+            keys.extend(txn.cluster().unplaced().map(|i| i.workload.clone()));
+        }
+        Self::Workloads(keys)
+    }
+
+    /// Whether there is nothing to look at.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::All => false,
+            Self::Workloads(keys) => keys.is_empty(),
+        }
+    }
+}
+
+/// The workloads that changes can mean something for. `before` and `after` are the states without
+/// them and with them.
+pub(super) fn affected(
+    before: &Cluster,
+    after: &Cluster,
+    changes: &[Change],
+) -> BTreeSet<WorkloadKey> {
+    let mut keys = BTreeSet::new();
+    for change in changes {
+        match change {
+            Change::Workload(key, record) => {
+                let record = record.as_ref().or_else(|| before.workloads.get(key));
+                keys.extend(record.and_then(|w| w.owner()));
+                keys.insert(key.clone());
+            }
+            Change::Instance(id, _) => {
+                let known = before.instances.get(id).or_else(|| after.instances.get(id));
+                keys.extend(known.map(|i| i.workload.clone()));
+            }
+            // Others may wait for it to complete.
+            Change::Job(key, _) => {
+                keys.extend(after.workloads.get(key).and_then(|w| w.owner()));
+                keys.insert(key.clone());
+            }
+            // Who writes these has looked at all that they mean something for.
+            Change::Index(..) | Change::Schedule(..) => {}
+            Change::Cluster(_)
+            | Change::Revision(..)
+            | Change::Node(..)
+            | Change::Assignment(..)
+            | Change::Images(..)
+            | Change::Event(..)
+            | Change::Idempotency(..) => {}
+        }
+    }
+    let dependents = keys.iter().flat_map(|key| after.dependents(key));
+    let dependents: Vec<_> = dependents.cloned().collect();
+    keys.extend(dependents);
+    keys
+}
