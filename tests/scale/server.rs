@@ -94,7 +94,7 @@ impl Server {
                 "--data-dir",
             ])
             .arg(self.dir.path().join("data"))
-            .env("RUST_LOG", "warn")
+            .env("WINDLASS_LOG", "warn")
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

@@ -19,6 +19,8 @@ use crate::sessions::{Chunk, Frame, StreamEnd};
 
 /// How long the other side may take to answer a farewell. What was sent before it is on its way.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(5);
+/// How much is read from a socket at a time, in bytes: what the WebSocket clears before each read.
+pub(super) const STREAM_BUFFER_BYTES: usize = 32 << 10;
 /// The longest reason in a close frame, in bytes: a control frame has 125, two are the code.
 const REASON_BYTES_MAX: usize = 123;
 

@@ -374,7 +374,8 @@ async fn open_socket(
     let shutdown = api.shutdown.clone();
     let upgrade = upgrade
         .max_message_size(CHUNK_BYTES_MAX)
-        .max_frame_size(CHUNK_BYTES_MAX);
+        .max_frame_size(CHUNK_BYTES_MAX)
+        .read_buffer_size(stream::STREAM_BUFFER_BYTES);
     Ok(upgrade.on_upgrade(async move |socket| {
         stream::pump(socket, end, shutdown).await;
         drop(permit);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use windlass_api::{
     ids::{NodeName, Slot},
-    resource::RolloutState,
+    resource::{Goal, RolloutState},
 };
 
 use super::moves::live;
@@ -66,6 +66,8 @@ pub(super) struct Fleet<'a> {
     pub(super) slots: BTreeMap<Slot, (Seat, Held<'a>)>,
     /// The instances in slots that are not wanted.
     pub(super) surplus: Vec<&'a InstanceRecord>,
+    /// Of each slot the instance that is to stop and, as far as anybody can see, is not gone yet.
+    pub(super) leaving: BTreeMap<Slot, &'a InstanceRecord>,
 }
 
 /// How far a rollout is.
@@ -103,9 +105,15 @@ impl<'a> Fleet<'a> {
                 .map(|(slot, seat)| (slot, (seat, Held::default())))
                 .collect(),
             surplus: Vec::new(),
+            leaving: BTreeMap::new(),
         };
         for instance in live(cluster, &key.workload) {
             fleet.add(instance);
+        }
+        for instance in cluster.instances_of(&key.workload) {
+            if instance.goal == Goal::Stop && !cluster.is_out_of_sight(instance) {
+                fleet.leaving.entry(instance.slot).or_insert(instance);
+            }
         }
         fleet
     }

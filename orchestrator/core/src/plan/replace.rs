@@ -93,8 +93,6 @@ impl<'a> SlotView<'a> {
             }
             Some(best)
         };
-        let key = fleet.workload.manifest.key();
-        let mut others = fleet.cluster.instances_of(&key);
         Self {
             slot,
             pinned: seat.pinned.as_ref(),
@@ -103,11 +101,7 @@ impl<'a> SlotView<'a> {
             current: best(&held.current, "another instance fills the slot"),
             outdated: best(&held.outdated, "a newer instance fills the slot"),
             unseen: &held.unseen,
-            leaving: others
-                .find(|i| {
-                    i.slot == slot && i.goal == Goal::Stop && !fleet.cluster.is_out_of_sight(i)
-                })
-                .map(|i| &**i),
+            leaving: fleet.leaving.get(&slot).copied(),
         }
     }
 }
