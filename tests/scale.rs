@@ -38,6 +38,9 @@ struct Size {
     watchers: usize,
     writes: usize,
     rest: Duration,
+    /// The most that a pass of the planner may take on average. Searching all replicas of a
+    /// service for each of them took 140 ms.
+    planning_within: Duration,
     /// The most that a server may need to serve again, and its agents to be back.
     serving_within: Duration,
     back_within: Duration,
@@ -51,6 +54,7 @@ const LARGE: Size = Size {
     watchers: 500,
     writes: 1_600,
     rest: Duration::from_secs(60),
+    planning_within: Duration::from_millis(50),
     serving_within: Duration::from_secs(2),
     back_within: Duration::from_secs(30),
 };
@@ -63,6 +67,7 @@ const SMALL: Size = Size {
     watchers: 40,
     writes: 64,
     rest: Duration::from_secs(2),
+    planning_within: Duration::from_secs(1),
     serving_within: Duration::from_secs(60),
     back_within: Duration::from_secs(60),
 };
@@ -85,6 +90,7 @@ fn main() {
     println!("{} agents joined within {took:.1?}", size.agents);
     fill(&server, &size);
     settle(&server, &size);
+    planning(&server, &size);
     let before = instances(&server);
 
     restart(&mut server, &agents, &size);
@@ -122,6 +128,22 @@ fn fill(server: &Server, size: &Size) {
     let took = began.elapsed();
     let count = size.services * size.replicas;
     println!("{count} instances were placed within {took:.1?}");
+}
+
+/// What passes of the planner took so far.
+fn planning(server: &Server, size: &Size) {
+    let text = http::get(server.address(), "/metrics").unwrap().text();
+    let value = |name: &str| -> f64 {
+        let prefix = format!("windlass_plan_duration_seconds_{name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        value.unwrap().parse().unwrap()
+    };
+    let mean = Duration::from_secs_f64(value("sum") / value("count"));
+    println!(
+        "{} passes of the planner took {mean:.1?} each",
+        value("count")
+    );
+    assert!(mean <= size.planning_within, "{mean:?}");
 }
 
 /// Waits until everything runs and nothing changes any more.

@@ -194,15 +194,16 @@ impl Agent {
                     say(&mut socket, &AgentFrame::Heartbeat { runtime }).await?;
                     socket.send(Message::Ping(Default::default())).await?;
                 }
-                frame = hear(&mut socket) => match frame? {
-                    ServerFrame::Assignment(frame) => {
-                        if self.take(frame) {
-                            self.report(&mut socket).await?;
-                        }
+                frame = hear(&mut socket) => {
+                    let is_news = match frame? {
+                        ServerFrame::Assignment(frame) => self.take(frame),
+                        ServerFrame::Resync => true,
+                        _ => false,
+                    };
+                    if is_news {
+                        self.report(&mut socket).await?;
                     }
-                    ServerFrame::Resync => self.report(&mut socket).await?,
-                    _ => {}
-                },
+                }
             }
         }
     }
