@@ -12,20 +12,22 @@ use uuid::Uuid;
 
 use crate::{
     apply::FieldChange,
-    expression::Taint,
     ids::{
-        AgentId, Generation, InstanceId, Namespace, NodeName, RevisionNumber, Slot, Uid, Version,
-        WorkloadKey, WorkloadName,
+        InstanceId, Namespace, NodeName, RevisionNumber, Slot, Uid, Version, WorkloadKey,
+        WorkloadName,
     },
-    quantity::{CpuMillis, MemoryBytes},
     spec::{Kind, Port, ScalarText, UpdateOrder, WorkloadSpec},
-    status::{InstanceStatus, NodeState},
+    status::InstanceStatus,
     validate::FieldError,
 };
 
 mod cluster;
+mod node;
 
 pub use cluster::{ClusterInfo, Restore, RestoreCause, StoreState};
+pub use node::{
+    Capacity, DrainRequest, Node, NodeInfo, NodePatch, NodeStatus, Scheduling, SchedulingChange,
+};
 
 /// A workload as a user writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -175,6 +177,9 @@ pub struct WorkloadStatus {
     pub ready: u32,
     /// How many instances of the wanted revision are ready.
     pub updated: u32,
+    /// How many instances are to leave their node: it drains, say, or they were asked to move.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub moving: u32,
     /// Whether all that is wanted is ready, and nothing else is there; of a job, whether it has
     /// ended.
     pub settled: bool,
@@ -190,6 +195,10 @@ pub struct WorkloadStatus {
     /// What a schedule did last, and does next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleStatus>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How far a change of revision is.
@@ -472,6 +481,9 @@ pub struct Instance {
     pub goal: Goal,
     /// Whether its node is lost, so that `status` is only what was last seen.
     pub node_lost: bool,
+    /// Why it is to leave its node, if it is: its node drains, say, or it was asked to move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<String>,
     /// The version of its last change.
     pub version: Version,
     /// When it was made.
@@ -483,107 +495,6 @@ pub struct Instance {
     pub ready_since: Option<Timestamp>,
     /// What its agent last saw.
     pub status: InstanceStatus,
-}
-
-/// A node as it is shown: a machine that runs an agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Node {
-    /// The name, unique in the cluster.
-    pub name: NodeName,
-    /// The node's labels.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// What keeps workloads off it that do not tolerate it.
-    #[serde(default)]
-    pub taints: Vec<Taint>,
-    /// Whether new instances may be placed on it.
-    pub scheduling: Scheduling,
-    /// The version of its last change, which is also the `ETag`.
-    pub version: Version,
-    /// When it was first seen.
-    pub created_at: Timestamp,
-    /// What its agent last said of it.
-    pub status: NodeStatus,
-}
-
-/// Whether new instances may be placed on a node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Scheduling {
-    /// They may.
-    #[default]
-    Enabled,
-    /// An operator said no. What runs there runs on.
-    Cordoned,
-}
-
-/// What is known of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeStatus {
-    /// Whether it can be given work.
-    #[serde(flatten)]
-    pub state: NodeState,
-    /// When the state last changed.
-    pub state_since: Timestamp,
-    /// The machine and its software.
-    pub info: NodeInfo,
-    /// What instances may use in all.
-    pub capacity: Capacity,
-    /// What instances have set aside.
-    #[serde(default)]
-    pub allocated: Capacity,
-    /// How many instances are assigned to it.
-    #[serde(default)]
-    pub instances: u32,
-    /// The generation of its assignment.
-    pub generation: Generation,
-    /// Why its agent keeps to an assignment that is not the newest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rejects: Option<String>,
-}
-
-/// CPU and memory of a node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Capacity {
-    /// CPU time.
-    pub cpu: CpuMillis,
-    /// Memory.
-    pub memory: MemoryBytes,
-}
-
-/// What an agent says of its machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeInfo {
-    /// The agent's identity.
-    pub agent_id: AgentId,
-    /// The agent's version.
-    pub agent_version: String,
-    /// The Docker engine's own id. Nodes that share an engine share its host ports.
-    pub engine_id: String,
-    /// The Docker engine's version.
-    pub engine_version: String,
-    /// The operating system, as Docker names it.
-    pub os: String,
-    /// The processor architecture, as Docker names it.
-    pub arch: String,
-}
-
-/// A change to a node that an operator asks for. What is absent stays as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NodePatch {
-    /// Allow or refuse new instances.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheduling: Option<Scheduling>,
-    /// Labels to set; `null` removes one.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, Option<String>>,
-    /// The taints, all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub taints: Option<Vec<Taint>>,
 }
 
 /// A request to change the number of instances.
@@ -611,7 +522,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::status::Phase;
+    use crate::{quantity::CpuMillis, status::Phase};
 
     #[test]
     fn a_manifest_reads_back() {

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 use windlass_api::{
     ids::NodeName,
-    resource::{NodePatch, Scheduling},
+    resource::{NodePatch, SchedulingChange},
 };
 
 use super::Context;
@@ -35,17 +35,19 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     pub(crate) async fn cordon(self, context: &Context) -> Result<(), Failure> {
-        self.set(context, Scheduling::Cordoned, "cordoned").await
+        self.set(context, SchedulingChange::Cordoned, "cordoned")
+            .await
     }
 
     pub(crate) async fn uncordon(self, context: &Context) -> Result<(), Failure> {
-        self.set(context, Scheduling::Enabled, "uncordoned").await
+        self.set(context, SchedulingChange::Enabled, "uncordoned")
+            .await
     }
 
     async fn set(
         self,
         context: &Context,
-        scheduling: Scheduling,
+        scheduling: SchedulingChange,
         done: &str,
     ) -> Result<(), Failure> {
         let patch = NodePatch {

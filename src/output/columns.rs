@@ -248,10 +248,7 @@ impl Row for Node {
 
     fn cells(&self, detail: Detail, now: Timestamp) -> Vec<Cell> {
         let status = &self.status;
-        let (scheduling_style, scheduling) = match self.scheduling {
-            Scheduling::Enabled => (style::PLAIN, "Enabled"),
-            Scheduling::Cordoned => (style::BUSY, "Cordoned"),
-        };
+        let (scheduling_style, scheduling) = scheduling(self.scheduling);
         let mut cells = vec![
             Cell::new(&self.name),
             match &status.rejects {
@@ -295,6 +292,22 @@ impl Row for Node {
 
     fn short_name(&self) -> String {
         self.name.to_string()
+    }
+}
+
+/// Whether a node is given work, and how that looks.
+fn scheduling(scheduling: Scheduling) -> (anstyle::Style, &'static str) {
+    match scheduling {
+        Scheduling::Enabled => (style::PLAIN, "Enabled"),
+        Scheduling::Cordoned => (style::BUSY, "Cordoned"),
+        Scheduling::Draining {
+            drained_at: None, ..
+        } => (style::BUSY, "Draining"),
+        Scheduling::Draining {
+            drained_at: Some(_),
+            ..
+        } => (style::BUSY, "Drained"),
+        Scheduling::Removed { .. } => (style::DIM, "Removed"),
     }
 }
 

@@ -85,6 +85,8 @@ fn of_rollout(rollout: &RolloutStatus, workload: &Workload) -> State {
 fn of_instances(status: &WorkloadStatus) -> State {
     if status.settled {
         State::new(style::GOOD, "settled")
+    } else if status.moving > 0 && status.reasons.is_empty() {
+        State::new(style::BUSY, format!("moving {}", status.moving))
     } else if status.reasons.is_empty() {
         State::new(style::BUSY, "in progress")
     } else {
@@ -159,6 +161,8 @@ mod tests {
         rollout.from = None;
         workload.status.rollout = Some(rollout);
         assert_eq!(of(&workload, NOW).text, "in progress");
+        workload.status.moving = 2;
+        assert_eq!(of(&workload, NOW).text, "moving 2");
         workload.status.reasons = vec!["exit code 1".to_owned()];
         assert_eq!(of(&workload, NOW).text, "in trouble");
     }

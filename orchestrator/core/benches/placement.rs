@@ -19,7 +19,9 @@ use windlass_api::{
 };
 use windlass_core::{
     cluster::Cluster,
-    record::{Accounted, Change, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
+    record::{
+        Accounted, Change, Declared, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord,
+    },
     scheduler::{Group, Scheduler},
 };
 
@@ -113,6 +115,7 @@ fn node(index: usize) -> NodeRecord {
         name: format!("node-{index:05}").parse().expect("it is a name"),
         labels: labels.into(),
         taints: Vec::new(),
+        declared: Declared::default(),
         scheduling: Scheduling::Enabled,
         state: NodeState::Ready,
         state_since: NOW,
@@ -180,6 +183,7 @@ fn run(cluster: &mut Cluster, services: &[Service], count: usize) {
                 status: InstanceStatus::new(Phase::Running { started_at: NOW }),
                 accounted: Accounted::default(),
                 images: BTreeMap::new(),
+                relocation: None,
                 version: Version(1),
             };
             cluster.apply(&Change::Instance(id, Some(Arc::new(record))));

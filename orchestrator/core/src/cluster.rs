@@ -7,6 +7,7 @@ use imbl::{OrdMap, OrdSet};
 use windlass_api::{
     event::{Event, EventId, Subject},
     ids::{ClusterId, Epoch, Generation, InstanceId, NodeName, Version, WorkloadKey},
+    resource::Scheduling,
     template::InstanceTemplate,
     wire::{AssignedInstance, Assignment},
 };
@@ -55,6 +56,8 @@ pub struct Cluster {
     by_node: OrdMap<NodeName, OrdSet<InstanceId>>,
     by_subject: OrdMap<Subject, OrdSet<EventId>>,
     unplaced: OrdSet<InstanceId>,
+    /// The nodes that drain.
+    draining: OrdSet<NodeName>,
     /// By the workload that made them.
     owned: OrdMap<WorkloadKey, OrdSet<WorkloadKey>>,
     /// By a workload: those that wait for it before they are started.
@@ -71,6 +74,7 @@ impl Cluster {
             next_instance: 1,
             next_event: 1,
             restore: None,
+            generation_floor: Generation(0),
         };
         Self {
             record: Arc::new(record),
@@ -90,6 +94,7 @@ impl Cluster {
             by_node: OrdMap::new(),
             by_subject: OrdMap::new(),
             unplaced: OrdSet::new(),
+            draining: OrdSet::new(),
             owned: OrdMap::new(),
             dependents: OrdMap::new(),
         }
@@ -105,7 +110,7 @@ impl Cluster {
             Change::Schedule(key, record) => put(&mut self.schedules, key, record.as_ref()),
             Change::Revision(key, record) => put(&mut self.revisions, key, record.as_ref()),
             Change::Instance(id, record) => self.apply_instance(id, record.as_ref()),
-            Change::Node(name, record) => put(&mut self.nodes, name, record.as_ref()),
+            Change::Node(name, record) => self.apply_node(name, record.as_ref()),
             Change::Assignment(name, generation) => {
                 put(&mut self.generations, name, generation.as_ref());
             }
@@ -135,6 +140,15 @@ impl Cluster {
         if let Some(owner) = new.owner() {
             self.owned.entry(owner).or_default().insert(key.clone());
         }
+    }
+
+    fn apply_node(&mut self, name: &NodeName, record: Option<&Arc<NodeRecord>>) {
+        put(&mut self.nodes, name, record);
+        match record.map(|node| node.scheduling) {
+            Some(Scheduling::Draining { .. }) => self.draining.insert(name.clone()),
+            Some(Scheduling::Enabled | Scheduling::Cordoned | Scheduling::Removed { .. })
+            | None => self.draining.remove(name),
+        };
     }
 
     fn apply_instance(&mut self, id: &InstanceId, record: Option<&Arc<InstanceRecord>>) {
@@ -201,6 +215,11 @@ impl Cluster {
         self.unplaced.iter().filter_map(|id| self.instances.get(id))
     }
 
+    /// The nodes that drain.
+    pub fn draining(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
+        self.draining.iter().filter_map(|name| self.nodes.get(name))
+    }
+
     /// The workloads that wait for this one before they are started, whether or not it exists.
     pub fn dependents(&self, key: &WorkloadKey) -> impl Iterator<Item = &WorkloadKey> {
         self.dependents.get(key).into_iter().flatten()
@@ -247,7 +266,8 @@ impl Cluster {
     /// The generation of a node's assignment.
     #[must_use]
     pub fn generation(&self, node: &NodeName) -> Generation {
-        self.generations.get(node).copied().unwrap_or_default()
+        let known = self.generations.get(node).copied();
+        known.unwrap_or(self.record.generation_floor)
     }
 
     /// What a node is to run.

@@ -7,18 +7,18 @@ use std::{collections::BTreeMap, sync::Arc};
 use windlass_api::{
     apply::{FieldChange, Outcome},
     event::{Severity, Subject},
-    ids::{NodeName, RevisionNumber, Uid, Version, WorkloadKey, WorkloadName},
-    resource::{Manifest, Meta, NodePatch, Scheduling},
+    ids::{RevisionNumber, Uid, Version, WorkloadKey, WorkloadName},
+    resource::{Manifest, Meta},
     spec::WorkloadSpec,
     template::InstanceTemplate,
-    validate::{FieldError, REPLICAS_MAX, RESOURCES_PER_CALL_MAX, validate, validate_node},
+    validate::{FieldError, REPLICAS_MAX, RESOURCES_PER_CALL_MAX, validate},
 };
 
 use crate::{
     cluster::Cluster,
     dependency, diff, ownership,
     plan::revisions_of,
-    record::{Change, NodeRecord, RevisionKey, RevisionRecord, WorkloadRecord},
+    record::{Change, RevisionKey, RevisionRecord, WorkloadRecord},
     rollout::Bounds,
     transaction::Transaction,
 };
@@ -26,11 +26,13 @@ use crate::{
 pub mod agent;
 pub mod idempotency;
 pub mod job;
+mod node;
 pub mod restore;
 mod rollout;
 #[cfg(test)]
 mod tests;
 
+pub use node::{Force, drain, patch_node, remove_node};
 pub use rollout::{restart, rollout};
 
 /// Why a command is not carried out.
@@ -162,60 +164,6 @@ pub fn scale(
         let message = format!("from {before} to {replicas}");
         txn.event(Subject::workload(key), Severity::Normal, "Scaled", message);
     }
-    Ok(())
-}
-
-/// Changes what operators may change about a node.
-///
-/// # Errors
-/// If there is no such node, it changed, or a label makes no sense.
-pub fn patch_node(
-    txn: &mut Transaction,
-    name: &NodeName,
-    patch: &NodePatch,
-    expected: Option<Version>,
-) -> Result<(), Refusal> {
-    let what = format!("node {name}");
-    let Some(node) = txn.cluster().nodes.get(name).cloned() else {
-        return Err(Refusal::NotFound { what });
-    };
-    if let Some(expected) = expected.filter(|e| *e != node.version) {
-        return Err(Refusal::VersionMismatch {
-            what,
-            expected,
-            actual: node.version,
-        });
-    }
-    let mut patched = NodeRecord::clone(&node);
-    for (key, value) in &patch.labels {
-        match value {
-            Some(value) => patched.labels.insert(key.clone(), value.clone()),
-            None => patched.labels.remove(key),
-        };
-    }
-    patched.scheduling = patch.scheduling.unwrap_or(patched.scheduling);
-    patched.taints = patch.taints.clone().unwrap_or(patched.taints);
-    let errors = validate_node(&patched.labels, &patched.taints);
-    if !errors.is_empty() {
-        return Err(Refusal::Invalid(errors));
-    }
-    if patched == *node {
-        return Ok(());
-    }
-    if patched.scheduling != node.scheduling {
-        let (reason, message) = match patched.scheduling {
-            Scheduling::Cordoned => ("Cordoned", "nothing new is placed on it"),
-            Scheduling::Enabled => ("Uncordoned", "it can be given work again"),
-        };
-        txn.event(
-            Subject::Node { name: name.clone() },
-            Severity::Normal,
-            reason,
-            message,
-        );
-    }
-    patched.version = txn.version();
-    txn.put(Change::Node(name.clone(), Some(Arc::new(patched))));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ pub mod dependency;
 pub mod diff;
 pub mod health;
 pub mod lease;
+pub mod leaving;
 mod ownership;
 pub mod plan;
 pub mod record;

@@ -4,14 +4,17 @@
 //! should hold, whatever happened before; so it can be interrupted and repeated at any point,
 //! and a second pass over its own result finds nothing to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use windlass_api::{
     apply::{Action, PlannedStep},
     event::{Severity, Subject},
     ids::{InstanceId, NodeName, WorkloadKey},
-    resource::Goal,
+    resource::{Goal, Scheduling},
     spec::Kind,
     status::Phase,
 };
@@ -19,7 +22,7 @@ use windlass_api::{
 use crate::{
     cluster::Cluster,
     dependency,
-    record::{Change, InstanceRecord, RevisionKey, WorkloadRecord},
+    record::{Change, InstanceRecord, NodeRecord, RevisionKey, WorkloadRecord},
     transaction::Transaction,
 };
 
@@ -28,6 +31,7 @@ mod fleet;
 mod job;
 mod moves;
 mod placement;
+mod relocation;
 mod replace;
 mod rollout;
 mod schedule;
@@ -81,11 +85,46 @@ pub fn plan(txn: &mut Transaction, scope: &Scope) -> Report {
             break;
         }
     }
+    note_drained(pass.txn);
     for node in std::mem::take(&mut pass.touched) {
         pass.txn.bump_generation(&node);
     }
     pass.report.wake = pass.wakes.into_values().min();
     pass.report
+}
+
+/// Notes of nodes that drain that everything has left them.
+fn note_drained(txn: &mut Transaction) {
+    let cluster = txn.cluster();
+    let drained: Vec<_> = cluster
+        .draining()
+        .filter(|node| cluster.to_leave(node).next().is_none())
+        .cloned()
+        .collect();
+    for node in drained {
+        let Scheduling::Draining {
+            drain_since,
+            drain_deadline,
+            drained_at: None,
+        } = node.scheduling
+        else {
+            continue;
+        };
+        let scheduling = Scheduling::Draining {
+            drain_since,
+            drain_deadline,
+            drained_at: Some(txn.now()),
+        };
+        let name = node.name.clone();
+        let subject = Subject::Node { name: name.clone() };
+        let message = "what was to leave it has left";
+        txn.event(subject, Severity::Normal, "Drained", message);
+        let node = NodeRecord {
+            scheduling,
+            ..NodeRecord::clone(&node)
+        };
+        txn.put(Change::Node(name, Some(Arc::new(node))));
+    }
 }
 
 /// How many instances of a daemon are wanted: one on each node that it may run on.
@@ -102,7 +141,10 @@ pub(crate) fn next_due(cluster: &Cluster, workload: &WorkloadRecord) -> Option<T
 /// to outlive a restart of the server.
 fn advance(txn: &mut Transaction, workload: &WorkloadRecord) {
     match workload.manifest.kind {
-        Kind::Service => rollout::advance(txn, workload, service::fleet),
+        Kind::Service => {
+            relocation::advance(txn, workload);
+            rollout::advance(txn, workload, service::fleet);
+        }
         Kind::Daemon => rollout::advance(txn, workload, daemon::fleet),
         Kind::Job => job::advance(txn, workload),
         Kind::CronJob => schedule::advance(txn, workload),

@@ -41,6 +41,10 @@ pub struct ClusterRecord {
     /// When the state last may have gone back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreRecord>,
+    /// The highest generation of a node that was forgotten. A node that comes begins after it, so
+    /// that no agent ever sees a generation go back.
+    #[serde(default)]
+    pub generation_floor: Generation,
 }
 
 impl ClusterRecord {
@@ -201,8 +205,25 @@ pub struct InstanceRecord {
     /// changes, since its agent was told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<ContainerName, ResolvedImage>,
+    /// Where it was asked to move. Its successor is started there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relocation: Option<Box<Relocation>>,
     /// The version of its last change.
     pub version: Version,
+}
+
+/// A running instance was asked to move to another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relocation {
+    /// Where its successor is to be.
+    pub to: NodeName,
+    /// What is gained.
+    pub reason: String,
+    /// When it was asked for.
+    pub asked_at: Timestamp,
+    /// Since when it is not to move after all, if it is not. The server does not ask it again soon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up_at: Option<Timestamp>,
 }
 
 /// A node.
@@ -214,7 +235,12 @@ pub struct NodeRecord {
     pub labels: BTreeMap<String, String>,
     /// Its taints.
     pub taints: Vec<Taint>,
+    /// What its agent last asked to have it registered with. An operator's changes to the labels
+    /// and taints win.
+    #[serde(default)]
+    pub declared: Declared,
     /// Whether new instances may be placed on it.
+    #[serde(flatten)]
     pub scheduling: Scheduling,
     /// Whether it can be given work.
     pub state: NodeState,
@@ -233,6 +259,15 @@ pub struct NodeRecord {
     pub version: Version,
 }
 
+/// What an agent was started with for its node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+    /// The taints.
+    pub taints: Vec<Taint>,
+}
+
 impl NodeRecord {
     /// What expressions can ask of the node.
     #[must_use]
@@ -243,6 +278,12 @@ impl NodeRecord {
             os: &self.info.os,
             arch: &self.info.arch,
         }
+    }
+
+    /// Whether an operator took it out of the cluster.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        matches!(self.scheduling, Scheduling::Removed { .. })
     }
 
     /// Whether nobody has heard from it for too long.

@@ -24,6 +24,8 @@ pub struct Bounds {
     pub parallelism: u32,
     /// How many instances there may be beyond the wanted number.
     pub surge: u32,
+    /// The same for instances that move to another node, where a host port is not in the way.
+    pub surge_of_moves: u32,
     /// How many of the wanted instances may be unavailable where a new one starts first.
     pub unavailable: u32,
     /// How many may be unavailable where the old one has to make room first.
@@ -46,6 +48,7 @@ impl Bounds {
         let policy = spec.update().unwrap_or(&defaults);
         let (order, order_reason) = order(spec, policy, template);
         let parallelism = policy.parallelism.max(1);
+        let is_daemon = matches!(spec, WorkloadSpec::Daemon(_));
         let (surge, unavailable) = match order {
             UpdateOrder::StartFirst => (parallelism, 0),
             UpdateOrder::StopFirst => (0, parallelism),
@@ -59,6 +62,12 @@ impl Bounds {
             order_reason,
             parallelism,
             surge: policy.max_surge.unwrap_or(surge),
+            surge_of_moves: policy.max_surge.unwrap_or(match policy.order {
+                Some(_) => surge,
+                // That the order follows from a host port is nothing to another node.
+                None if is_daemon => surge,
+                None => parallelism,
+            }),
             unavailable: policy.max_unavailable.unwrap_or(unavailable),
             // Where nothing is said, a successor that fits nowhere beside its predecessor may take
             // its place: an update that cannot happen at all helps nobody.
@@ -78,6 +87,12 @@ impl Bounds {
             // Nothing may be stopped, so that the order cannot be kept.
             UpdateOrder::StopFirst => self.surge > 0 && self.unavailable == 0,
         }
+    }
+
+    /// Whether an instance that moves to another node may start there beside the one it replaces.
+    #[must_use]
+    pub fn moves_beside(&self) -> bool {
+        self.starts_beside() || self.surge_of_moves > self.surge
     }
 }
 

@@ -15,7 +15,10 @@ pub struct Tally {
     pub ready: u32,
     /// How many of the wanted revision serve.
     pub updated: u32,
-    /// How many are there and are not to stay: of another revision, or on their way out.
+    /// How many are to leave their node.
+    pub moving: u32,
+    /// How many are there and are not to stay: of another revision, to leave their node, or on
+    /// their way out.
     pub left_over: u32,
 }
 
@@ -39,7 +42,9 @@ impl Tally {
             tally.running += u32::from(instance.status.phase.is_running());
             tally.ready += serves;
             tally.updated += serves * current;
-            tally.left_over += 1 - current;
+            let moves = u32::from(cluster.leaving(instance).is_some());
+            tally.moving += moves;
+            tally.left_over += (1 - current).max(moves);
         }
         tally
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use windlass_api::{
     ids::WorkloadKey,
     quantity::{CpuMillis, MemoryBytes},
-    resource::{Capacity, Goal, Instance, Node, NodeStatus, Workload},
+    resource::{Capacity, Goal, Instance, Node, NodeStatus, Scheduling, Workload},
 };
 
 use crate::{
@@ -54,6 +54,7 @@ pub fn instance(cluster: &Cluster, record: &InstanceRecord) -> Instance {
         node: record.node.clone(),
         goal: record.goal,
         node_lost: cluster.is_out_of_sight(record),
+        leaving: cluster.why_leaving(record),
         version: record.version,
         created_at: record.created_at,
         phase_since: record.phase_since,
@@ -82,6 +83,12 @@ pub fn node(cluster: &Cluster, record: &NodeRecord) -> Node {
             allocated.memory.0 += needs.memory.0;
         }
     }
+    let leaving = match record.scheduling {
+        Scheduling::Draining { .. } | Scheduling::Removed { .. } => {
+            u32::try_from(cluster.to_leave(record).count()).unwrap_or(u32::MAX)
+        }
+        Scheduling::Enabled | Scheduling::Cordoned => 0,
+    };
     Node {
         name: record.name.clone(),
         labels: record.labels.clone(),
@@ -96,6 +103,7 @@ pub fn node(cluster: &Cluster, record: &NodeRecord) -> Node {
             capacity: record.capacity,
             allocated,
             instances,
+            leaving,
             generation: cluster.generation(&record.name),
             rejects: record.rejects.clone(),
         },

@@ -5,11 +5,11 @@ use uuid::Uuid;
 use windlass_api::{
     apply::Outcome,
     ids::{NodeName, Uid, Version, WorkloadKey},
-    resource::{Manifest, NodePatch, RolloutAction, RunJob},
+    resource::{DrainRequest, Manifest, NodePatch, RolloutAction, RunJob},
 };
 use windlass_core::{
     cluster::Cluster,
-    command::{self, Applied, Refusal, idempotency},
+    command::{self, Applied, Force, Refusal, idempotency},
     transaction::Transaction,
 };
 
@@ -34,6 +34,10 @@ pub enum Write {
     PatchNode(NodeName, Box<NodePatch>, Option<Version>),
     /// Accept the state as it is after it may have gone back.
     AcceptRestore,
+    /// Have everything leave a node.
+    DrainNode(NodeName, DrainRequest, Option<Version>),
+    /// Take a node out of the cluster.
+    RemoveNode(NodeName, Force, Option<Version>),
 }
 
 /// The key that makes a request repeatable, and a digest of the request.
@@ -156,6 +160,14 @@ fn decide(
         }
         Write::AcceptRestore => {
             command::restore::accept(txn)?;
+            Ok(Vec::new())
+        }
+        Write::DrainNode(name, request, expected) => {
+            command::drain(txn, name, request, *expected)?;
+            Ok(Vec::new())
+        }
+        Write::RemoveNode(name, force, expected) => {
+            command::remove_node(txn, name, *force, *expected)?;
             Ok(Vec::new())
         }
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use windlass_api::{
     event::{Event, EventId, Severity, Subject},
     ids::{InstanceId, Namespace, NodeName, WorkloadKey},
-    resource::{Goal, Instance, Node, Scheduling, Workload},
+    resource::{Goal, Instance, Node, Workload},
 };
 use windlass_core::{cluster::Cluster, record::Change, view};
 
@@ -276,10 +276,7 @@ impl Collection for Nodes {
         match key {
             "name" => Some(object.name.as_str()),
             "state" => Some(object.status.state.name()),
-            "scheduling" => Some(match object.scheduling {
-                Scheduling::Enabled => "Enabled",
-                Scheduling::Cordoned => "Cordoned",
-            }),
+            "scheduling" => Some(object.scheduling.name()),
             _ => None,
         }
     }

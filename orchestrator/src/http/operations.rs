@@ -6,8 +6,8 @@ use windlass_api::{
     apply::{ApplyRequest, ApplyResponse},
     list::{List, WatchEvent},
     resource::{
-        ClusterInfo, Instance, Node, NodePatch, Revision, RolloutAction, RunJob, Scale, ServerInfo,
-        Workload,
+        ClusterInfo, DrainRequest, Instance, Node, NodePatch, Revision, RolloutAction, RunJob,
+        Scale, ServerInfo, Workload,
     },
     stats::Stats,
     wire::{FileInfo, SESSION_PATH},
@@ -292,6 +292,28 @@ fn of_instances_and_nodes() -> Vec<Operation> {
         .header(RequestHeader::IfMatch)
         .body::<NodePatch>()
         .answers::<Node>(StatusCode::OK, "The node after it."),
+        Operation::write(
+            Method::POST,
+            "/v1/nodes/{node}/drain",
+            "drainNode",
+            "Have everything leave a node: services move, jobs run to their end, daemons stay. It \
+             goes on until the node is patched to be enabled or cordoned.",
+            nodes::drain,
+        )
+        .header(RequestHeader::IfMatch)
+        .body::<DrainRequest>()
+        .answers::<Node>(StatusCode::OK, "The node after it."),
+        Operation::write(
+            Method::DELETE,
+            "/v1/nodes/{node}",
+            "removeNode",
+            "Take a node out of the cluster. It is remembered, so that its agent is told to run \
+             nothing should it come back.",
+            nodes::remove,
+        )
+        .query::<nodes::RemoveQuery>()
+        .header(RequestHeader::IfMatch)
+        .answers_empty(StatusCode::NO_CONTENT, "It is removed."),
     ]
 }
 

@@ -7,7 +7,7 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
-use windlass_core::view;
+use windlass_core::{cluster::Cluster, view};
 
 use super::Now;
 use crate::controller::Storage;
@@ -42,12 +42,7 @@ pub(super) fn take(now: &Now) -> Registry {
     registry.register("instances", "Instances, by what was last seen of them", {
         by(instances, |phase| PhaseLabels { phase })
     });
-    let nodes = cluster.nodes.values().map(|record| record.state.name());
-    registry.register(
-        "nodes",
-        "Nodes, by state",
-        by(nodes, |state| StateLabels { state }),
-    );
+    register_nodes(cluster, &mut registry);
     let writable = i64::from(now.storage == Storage::Writable);
     let rejecting = cluster.nodes.values().filter(|n| n.rejects.is_some());
     let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -89,6 +84,29 @@ pub(super) fn take(now: &Now) -> Registry {
         registry.register(name, help, gauge(value));
     }
     registry
+}
+
+/// How the nodes are.
+fn register_nodes(cluster: &Cluster, registry: &mut Registry) {
+    let nodes = cluster.nodes.values().map(|record| {
+        // Whether it is heard from is of interest to nobody then.
+        let removed = record.is_removed().then(|| record.scheduling.name());
+        removed.unwrap_or_else(|| record.state.name())
+    });
+    registry.register(
+        "nodes",
+        "Nodes, by state",
+        by(nodes, |state| StateLabels { state }),
+    );
+    let schedulings = cluster
+        .nodes
+        .values()
+        .map(|record| record.scheduling.name());
+    registry.register(
+        "nodes_scheduling",
+        "Nodes, by whether new instances may be placed on them",
+        by(schedulings, |state| StateLabels { state }),
+    );
 }
 
 fn by<L>(

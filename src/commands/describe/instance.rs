@@ -61,6 +61,7 @@ pub(super) fn write(instance: &Instance, now: Timestamp, out: &mut impl Write) -
         ("Revision", Some(instance.revision.to_string())),
         ("Image", joined(instance.images.iter().cloned())),
         ("Node", instance.node.as_ref().map(ToString::to_string)),
+        ("Leaves", instance.leaving.clone()),
         ("Address", status.address.map(|address| address.to_string())),
         ("Ports", joined(ports)),
         ("Restarts", Some(status.restarts.to_string())),

@@ -10,7 +10,7 @@ use windlass_api::{
 
 use super::{ago, joined, write_fields};
 use crate::output::{
-    age::age,
+    age::{age, until},
     quantity,
     style::{self, paint},
 };
@@ -31,15 +31,12 @@ pub(super) fn write(node: &Node, now: Timestamp, out: &mut impl Write) -> io::Re
             format!("{}, for {since}", status.state.name())
         }
     };
-    let scheduling = match node.scheduling {
-        Scheduling::Enabled => "enabled",
-        Scheduling::Cordoned => "cordoned: new instances are not placed here",
-    };
+    let scheduling = scheduling(node, now);
     let (used, all) = (&status.allocated, &status.capacity);
     let fields = [
         ("State", Some(state)),
         ("Keeps back", status.rejects.clone()),
-        ("Scheduling", Some(scheduling.to_owned())),
+        ("Scheduling", Some(scheduling)),
         (
             "CPU",
             Some(format!("{} cores set aside", quantity::cpu(used, all))),
@@ -69,4 +66,28 @@ pub(super) fn write(node: &Node, now: Timestamp, out: &mut impl Write) -> io::Re
         ("First seen", Some(ago(now, node.created_at))),
     ];
     write_fields(&fields, out)
+}
+
+/// Whether the node is given work, in words.
+fn scheduling(node: &Node, now: Timestamp) -> String {
+    match node.scheduling {
+        Scheduling::Enabled => "enabled".to_owned(),
+        Scheduling::Cordoned => "cordoned: new instances are not placed here".to_owned(),
+        Scheduling::Draining {
+            drained_at: Some(at),
+            ..
+        } => format!("drained {}: nothing new is placed here", ago(now, at)),
+        Scheduling::Draining {
+            drain_since,
+            drain_deadline,
+            ..
+        } => {
+            let left = node.status.leaving;
+            let since = ago(now, drain_since);
+            let deadline = drain_deadline.map(|at| format!(", stopped in {}", until(now, at)));
+            let deadline = deadline.unwrap_or_default();
+            format!("draining, begun {since}: {left} left to leave{deadline}")
+        }
+        Scheduling::Removed { removed_at } => format!("removed {}", ago(now, removed_at)),
+    }
 }

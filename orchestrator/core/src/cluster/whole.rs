@@ -27,6 +27,7 @@ impl Cluster {
             by_node: _,
             by_subject: _,
             unplaced: _,
+            draining: _,
             owned: _,
             dependents: _,
         } = self;

@@ -13,9 +13,11 @@ use windlass_api::{
 
 use super::{Refusal, restore};
 use crate::{
-    record::{Change, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
+    record::{Change, Declared, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
     transaction::Transaction,
 };
+
+mod arrival;
 
 /// The longest text of an agent that is kept, in characters: an engine's error with a path or two.
 pub const TEXT_CHARS_MAX: usize = 500;
@@ -29,23 +31,18 @@ const IMAGE_NAME_BYTES_MAX: usize = 512;
 pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
     check(txn, hello)?;
     let name = &hello.node;
-    let known = txn.cluster().nodes.get(name).cloned();
-    if let Some(node) = known
-        .as_ref()
-        .filter(|n| n.info.agent_id != hello.info.agent_id && !n.is_lost())
-    {
-        return Err(Refusal::Conflict(format!(
-            "node {name} is in use by agent {}: give this one another name, or wait until the \
-             other one is lost",
-            node.info.agent_id
-        )));
-    }
+    let known = arrival::known(txn, hello)?;
     let now = txn.now();
     let state = node_state(&hello.runtime);
+    let declared = Declared {
+        labels: hello.labels.clone(),
+        taints: hello.taints.clone(),
+    };
     let record = match &known {
         Some(node) => NodeRecord {
             info: hello.info.clone(),
             capacity: hello.capacity,
+            declared,
             state_since: if node.state == state {
                 node.state_since
             } else {
@@ -58,6 +55,7 @@ pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
             name: name.clone(),
             labels: hello.labels.clone(),
             taints: hello.taints.clone(),
+            declared,
             scheduling: Scheduling::Enabled,
             state,
             state_since: now,
@@ -68,19 +66,7 @@ pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
             version: txn.version(),
         },
     };
-    let subject = Subject::Node { name: name.clone() };
-    match &known {
-        None => txn.event(
-            subject,
-            Severity::Normal,
-            "Joined",
-            "its agent connected for the first time",
-        ),
-        Some(node) if node.is_lost() => {
-            txn.event(subject, Severity::Normal, "Returned", "its agent is back")
-        }
-        Some(_) => {}
-    }
+    arrival::note(txn, known.as_deref(), &record);
     if known.as_deref() != Some(&record) {
         put_node(txn, record);
     }
@@ -188,6 +174,14 @@ pub fn lose(txn: &mut Transaction, name: &NodeName) {
         .is_some_and(|node| !node.is_lost())
     {
         set_state(txn, name, NodeState::Lost { since });
+        if txn
+            .cluster()
+            .nodes
+            .get(name)
+            .is_some_and(|n| n.is_removed())
+        {
+            super::node::forget_instances(txn, name);
+        }
     }
 }
 
@@ -203,7 +197,8 @@ fn set_state(txn: &mut Transaction, name: &NodeName, state: NodeState) {
     };
     // Another reason for the same state is shown, but is no transition.
     let transition = node.state.name() != state.name();
-    if transition {
+    // How one is that was removed is of interest to nobody.
+    if transition && !node.is_removed() {
         let (severity, message) = match &state {
             NodeState::Ready => (
                 Severity::Normal,

@@ -4,7 +4,8 @@ use serde_json::json;
 use uuid::Uuid;
 use windlass_api::{
     event::EventId,
-    ids::{AgentId, ClusterId, Generation},
+    ids::{AgentId, ClusterId, Generation, NodeName},
+    resource::{NodePatch, Scheduling},
     status::{Exit, InstanceStatus},
     wire::{Hello, Observed, ObservedInstance, RuntimeHealth, Scope},
 };

@@ -85,16 +85,18 @@ fn seats(cluster: &Cluster, workload: &WorkloadRecord) -> BTreeMap<Slot, Seat> {
 fn may_run(placement: &Placement, node: &NodeRecord) -> bool {
     let tolerated = |taint| placement.tolerate.iter().any(|t| t.covers(taint));
     let met = placement.require.iter().all(|r| r.is_met_by(node.facts()));
-    met && node.taints.iter().all(tolerated)
+    met && !node.is_removed() && node.taints.iter().all(tolerated)
 }
 
 /// What may happen on the node for now.
 fn rule(node: &NodeRecord) -> Rule {
     match (&node.state, node.scheduling) {
         (NodeState::Lost { .. }, _) => Rule::Absent,
-        (NodeState::RuntimeUnhealthy { .. }, _) | (NodeState::Ready, Scheduling::Cordoned) => {
-            Rule::Keep
-        }
+        (NodeState::RuntimeUnhealthy { .. }, _)
+        | (
+            NodeState::Ready,
+            Scheduling::Cordoned | Scheduling::Draining { .. } | Scheduling::Removed { .. },
+        ) => Rule::Keep,
         (NodeState::Ready, Scheduling::Enabled) => Rule::Fill,
     }
 }

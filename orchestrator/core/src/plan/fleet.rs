@@ -11,6 +11,7 @@ use windlass_api::{
 use super::moves::live;
 use crate::{
     cluster::Cluster,
+    leaving::{Leaving, Terms},
     record::{Canaries, InstanceRecord, Progress, RevisionKey, RolloutRecord, WorkloadRecord},
     rollout::Bounds,
 };
@@ -40,8 +41,12 @@ pub(super) enum Rule {
 pub(super) struct Held<'a> {
     /// Of the wanted revision, on a node where it may be.
     pub(super) current: Vec<&'a InstanceRecord>,
+    /// Of the wanted revision, and to leave its node once another one has taken its place.
+    pub(super) moving: Vec<&'a InstanceRecord>,
     /// Of another revision, or on a node where it may no longer be.
     pub(super) outdated: Vec<&'a InstanceRecord>,
+    /// To leave its node at once.
+    pub(super) expelled: Vec<(&'a InstanceRecord, Leaving<'a>)>,
     /// On a node that is lost: nobody can tell whether they run.
     pub(super) unseen: Vec<&'a InstanceRecord>,
 }
@@ -67,7 +72,7 @@ pub(super) struct Fleet<'a> {
     /// The instances in slots that are not wanted.
     pub(super) surplus: Vec<&'a InstanceRecord>,
     /// Of each slot the instance that is to stop and, as far as anybody can see, is not gone yet.
-    pub(super) leaving: BTreeMap<Slot, &'a InstanceRecord>,
+    pub(super) stopping: BTreeMap<Slot, &'a InstanceRecord>,
 }
 
 /// How far a rollout is.
@@ -80,6 +85,13 @@ pub(super) struct Survey {
     pub(super) failed: BTreeMap<Slot, String>,
     /// When it has failed unless something happens until then.
     pub(super) deadline: Option<Timestamp>,
+}
+
+impl<'a> Held<'a> {
+    /// What is to be replaced.
+    pub(super) fn predecessors(&self) -> impl Iterator<Item = &'a InstanceRecord> {
+        self.outdated.iter().chain(&self.moving).copied()
+    }
 }
 
 impl<'a> Fleet<'a> {
@@ -105,14 +117,14 @@ impl<'a> Fleet<'a> {
                 .map(|(slot, seat)| (slot, (seat, Held::default())))
                 .collect(),
             surplus: Vec::new(),
-            leaving: BTreeMap::new(),
+            stopping: BTreeMap::new(),
         };
         for instance in live(cluster, &key.workload) {
             fleet.add(instance);
         }
         for instance in cluster.instances_of(&key.workload) {
             if instance.goal == Goal::Stop && !cluster.is_out_of_sight(instance) {
-                fleet.leaving.entry(instance.slot).or_insert(instance);
+                fleet.stopping.entry(instance.slot).or_insert(instance);
             }
         }
         fleet
@@ -123,13 +135,32 @@ impl<'a> Fleet<'a> {
             self.surplus.push(instance);
             return;
         };
+        let leaving = self.cluster.leaving(instance);
+        let current = is_current(self.cluster, self.workload, instance);
         if self.cluster.is_out_of_sight(instance) {
             held.unseen.push(instance);
-        } else if is_current(self.cluster, self.workload, instance) {
+        } else if let Some(leaving) = leaving.filter(|l| l.terms(self.now) == Terms::AtOnce) {
+            held.expelled.push((instance, leaving));
+        } else if current && leaving.is_some() {
+            held.moving.push(instance);
+        } else if current {
             held.current.push(instance);
         } else {
             held.outdated.push(instance);
         }
+    }
+
+    /// Whether the instance is to leave its node.
+    pub(super) fn leaves(&self, instance: &InstanceRecord) -> bool {
+        self.cluster.leaving(instance).is_some()
+    }
+
+    /// When what is to leave its node is stopped at the latest.
+    pub(super) fn drain_deadline(&self) -> Option<Timestamp> {
+        let held = self.slots.values().map(|(_, held)| held);
+        let leaving = held.flat_map(|held| held.moving.iter().chain(&held.outdated));
+        let deadline = |i: &&'a InstanceRecord| self.cluster.leaving(i)?.deadline();
+        leaving.filter_map(deadline).min()
     }
 
     pub(super) fn rollout(&self) -> Option<&'a RolloutRecord> {
@@ -179,9 +210,11 @@ impl<'a> Fleet<'a> {
         let mut canaries_are_up = rollout.canaries == Canaries::Awaited;
         let mut nearly = false;
         for (slot, (seat, held)) in &self.slots {
-            let available = self.any_available(&held.current);
+            // One that moves is of the wanted revision for all that: no rollout waits for it.
+            let available = self.any_available(&held.current) || self.any_available(&held.moving);
+            let begun = !held.current.is_empty() || !held.moving.is_empty();
             survey.progress.available += u32::from(available);
-            survey.progress.begun += u32::from(!held.current.is_empty());
+            survey.progress.begun += u32::from(begun);
             canaries_are_up &= available || !self.is_canary(*slot);
             nearly |= !available && held.current.iter().any(|i| i.serves());
             if seat.rule == Rule::Fill {
@@ -212,8 +245,9 @@ impl<'a> Fleet<'a> {
         let update = self.workload.manifest.spec.update();
         let deadline = update.map(|u| u.progress_deadline).unwrap_or_default();
         for (slot, (seat, held)) in &self.slots {
+            let moves = self.any_available(&held.moving);
             let stuck = held.current.iter().find(|i| !self.is_available(i));
-            if let (Rule::Fill, Some(instance)) = (seat.rule, stuck) {
+            if let (Rule::Fill, Some(instance), false) = (seat.rule, stuck, moves) {
                 let reason = format!("no progress for {deadline}: {}", how_it_is(instance));
                 survey.failed.entry(*slot).or_insert(reason);
             }

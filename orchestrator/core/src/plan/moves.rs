@@ -56,8 +56,26 @@ pub(super) enum Spot {
     /// Where this instance is, or else to the best node; and it only gets ready until the other
     /// one is gone.
     Instead(InstanceId),
+    /// To this node, which is better for it than where this instance is. If it does not fit there
+    /// any more, the instance stays where it is.
+    At {
+        node: NodeName,
+        instead_of: InstanceId,
+    },
     /// Nowhere yet, and this is why.
     Nowhere(String),
+}
+
+impl Place {
+    /// The only node that it may go to, if it is a certain one.
+    pub(super) fn only_node(&self) -> Option<&NodeName> {
+        match &self.spot {
+            Spot::At { node, .. } => Some(node),
+            Spot::Free | Spot::BesideOrInstead(_) | Spot::Instead(_) | Spot::Nowhere(_) => {
+                self.pinned.as_ref()
+            }
+        }
+    }
 }
 
 impl Moves {

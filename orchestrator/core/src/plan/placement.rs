@@ -14,6 +14,7 @@ use windlass_api::{
 use super::{
     Pass, affected,
     moves::{Place, Spot},
+    relocation,
 };
 use crate::{
     record::{Accounted, InstanceRecord, RevisionKey, WorkloadRecord},
@@ -105,10 +106,11 @@ impl Pass<'_> {
 
     /// Says why the instances of a group fit nowhere.
     fn explain_group(&mut self, scheduler: &mut Scheduler, group: &Group<'_>, places: Vec<Place>) {
-        let (pinned, free): (Vec<_>, Vec<_>) =
-            places.into_iter().partition(|place| place.pinned.is_some());
-        for place in pinned {
-            let node = place.pinned.as_ref();
+        let (certain, free): (Vec<_>, Vec<_>) = places
+            .into_iter()
+            .partition(|place| place.only_node().is_some());
+        for place in certain {
+            let node = place.only_node();
             let why = node.and_then(|node| scheduler.place_on(group, node).err());
             self.settle(
                 group.workload,
@@ -160,7 +162,7 @@ impl Pass<'_> {
         group: &Group<'_>,
         place: &Place,
     ) -> Option<(NodeName, Goal)> {
-        let anywhere = |scheduler: &mut Scheduler| match &place.pinned {
+        let anywhere = |scheduler: &mut Scheduler| match place.only_node() {
             Some(node) => scheduler.place_on(group, node).ok().map(|()| node.clone()),
             None => scheduler.place(group, 1).nodes.pop(),
         };
@@ -169,7 +171,7 @@ impl Pass<'_> {
             scheduler.place_instead_of(group, predecessor)
         };
         match &place.spot {
-            Spot::Free => Some((anywhere(scheduler)?, Goal::Run)),
+            Spot::Free | Spot::At { .. } => Some((anywhere(scheduler)?, Goal::Run)),
             Spot::BesideOrInstead(id) => match anywhere(scheduler) {
                 Some(node) => Some((node, Goal::Run)),
                 None => Some((instead_of(scheduler, id)?, Goal::Prepare)),
@@ -191,6 +193,10 @@ impl Pass<'_> {
         let Some(workload) = self.txn.cluster().workloads.get(key).cloned() else {
             return;
         };
+        if let (Spot::At { instead_of, .. }, Found::Nothing(reason)) = (&place.spot, &found) {
+            relocation::give_up(self.txn, instead_of, reason);
+            return;
+        }
         let now = self.txn.now();
         let waiting = place
             .waiting
@@ -274,6 +280,7 @@ impl Pass<'_> {
             }),
             accounted: Accounted::default(),
             images: BTreeMap::new(),
+            relocation: None,
             version: self.txn.version(),
         }
     }

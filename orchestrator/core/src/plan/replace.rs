@@ -13,6 +13,7 @@ use windlass_api::{
 use super::{
     fleet::{Fleet, Held, Rule, Seat, Stage},
     moves::{Move, Moves, Place, Spot},
+    relocation::{Claim, relocations},
 };
 use crate::record::{Gate, InstanceRecord};
 
@@ -22,9 +23,18 @@ pub(super) fn moves(fleet: &Fleet<'_>, surplus: &str) -> Moves {
     for instance in &fleet.surplus {
         replacing.moves.stop(instance, surplus);
     }
-    let mut waiting = Vec::new();
+    let (mut waiting, mut changes) = (Vec::new(), Vec::new());
     for (slot, (seat, held)) in &fleet.slots {
+        if replacing.expel(held) {
+            // It is looked at again when they are on their way out.
+            continue;
+        }
         let seat = SlotView::of(fleet, *slot, seat, held, &mut replacing.moves);
+        let relocations = relocations(fleet, &seat, held, &mut replacing.moves);
+        if !relocations.is_empty() {
+            changes.extend(relocations);
+            continue;
+        }
         match seat.stage {
             Stage::Hold => replacing.hold(&seat),
             Stage::Replace | Stage::Canary => match (seat.current, seat.outdated) {
@@ -42,8 +52,11 @@ pub(super) fn moves(fleet: &Fleet<'_>, surplus: &str) -> Moves {
             replacing.begin(&seat, old);
         }
     }
-    if let Some(deadline) = deadline(fleet) {
-        replacing.moves.wake_at(deadline);
+    // An update that waits for a move could fail because of it; so moves have what is left.
+    replacing.relocate(changes);
+    let wakes = [deadline(fleet), fleet.drain_deadline()];
+    for at in wakes.into_iter().flatten() {
+        replacing.moves.wake_at(at);
     }
     replacing.moves
 }
@@ -65,16 +78,18 @@ fn deadline(fleet: &Fleet<'_>) -> Option<Timestamp> {
 }
 
 /// A slot, with the best of what it holds.
-struct SlotView<'a> {
-    slot: Slot,
+#[derive(Clone)]
+pub(super) struct SlotView<'a> {
+    pub(super) slot: Slot,
     pinned: Option<&'a NodeName>,
     rule: Rule,
-    stage: Stage,
-    current: Option<&'a InstanceRecord>,
-    outdated: Option<&'a InstanceRecord>,
+    pub(super) stage: Stage,
+    pub(super) current: Option<&'a InstanceRecord>,
+    /// What is to be replaced.
+    pub(super) outdated: Option<&'a InstanceRecord>,
     unseen: &'a [&'a InstanceRecord],
     /// An instance that is to stop and is not gone yet.
-    leaving: Option<&'a InstanceRecord>,
+    stopping: Option<&'a InstanceRecord>,
 }
 
 impl<'a> SlotView<'a> {
@@ -86,24 +101,45 @@ impl<'a> SlotView<'a> {
         held: &'a Held<'a>,
         moves: &mut Moves,
     ) -> Self {
-        let mut best = |instances: &[&'a InstanceRecord], why: &str| {
-            let best = *instances.iter().min_by_key(|i| worth(fleet, i))?;
-            for instance in instances.iter().filter(|i| i.id != best.id) {
-                moves.stop(instance, why);
+        let stage = fleet.stage(slot, seat.rule);
+        let outdated: Vec<_> = match stage {
+            Stage::Replace => held.predecessors().collect(),
+            // There each revision keeps its own: see `relocations`.
+            Stage::Canary | Stage::Hold => {
+                let stay = held.outdated.iter().filter(|i| !fleet.leaves(i));
+                stay.copied().collect()
             }
-            Some(best)
         };
         Self {
             slot,
             pinned: seat.pinned.as_ref(),
             rule: seat.rule,
-            stage: fleet.stage(slot, seat.rule),
-            current: best(&held.current, "another instance fills the slot"),
-            outdated: best(&held.outdated, "a newer instance fills the slot"),
+            stage,
+            current: best(
+                fleet,
+                &held.current,
+                "another instance fills the slot",
+                moves,
+            ),
+            outdated: best(fleet, &outdated, "a newer instance fills the slot", moves),
             unseen: &held.unseen,
-            leaving: fleet.leaving.get(&slot).copied(),
+            stopping: fleet.stopping.get(&slot).copied(),
         }
     }
+}
+
+/// The one that is best worth keeping; the others are stopped.
+pub(super) fn best<'a>(
+    fleet: &Fleet<'a>,
+    instances: &[&'a InstanceRecord],
+    why: &str,
+    moves: &mut Moves,
+) -> Option<&'a InstanceRecord> {
+    let best = *instances.iter().min_by_key(|i| worth(fleet, i))?;
+    for instance in instances.iter().filter(|i| i.id != best.id) {
+        moves.stop(instance, why);
+    }
+    Some(best)
 }
 
 /// What of two instances of a slot is better worth keeping is smaller.
@@ -118,13 +154,17 @@ fn worth<'a>(fleet: &Fleet<'_>, instance: &'a InstanceRecord) -> impl Ord + use<
     )
 }
 
-struct Replacing<'a> {
-    fleet: &'a Fleet<'a>,
-    moves: Moves,
+pub(super) struct Replacing<'a> {
+    pub(super) fleet: &'a Fleet<'a>,
+    pub(super) moves: Moves,
     /// How many more slots may be replaced now.
     updates_left: u32,
     /// How many more instances may run beside those that they replace.
     surge_left: u32,
+    /// How many more instances may be moved now.
+    pub(super) moves_left: u32,
+    /// How many more may run beside those that they replace on another node.
+    pub(super) surge_of_moves_left: u32,
     /// The slots that have an available instance, as far as nothing here stops it.
     available: BTreeSet<Slot>,
     /// The slots in which the new revision has failed, while there are others to go on with.
@@ -135,17 +175,18 @@ impl<'a> Replacing<'a> {
     fn new(fleet: &'a Fleet<'a>) -> Self {
         let bounds = &fleet.bounds;
         let passed_over = passed_over(fleet);
-        let mut in_hand = 0;
-        let mut pairs = 0;
+        let (mut in_hand, mut moving) = (0, 0);
+        let (mut beside, mut moved_beside) = (0, 0);
         let mut available = BTreeSet::new();
-        for (slot, (_, held)) in &fleet.slots {
+        for (slot, (seat, held)) in &fleet.slots {
             let is_up = fleet.any_available(&held.current);
-            if !held.current.is_empty() && !is_up && !passed_over.contains(slot) {
-                in_hand += 1;
-            }
-            let runs = held.current.iter().any(|i| i.goal == Goal::Run);
-            pairs += u32::from(runs && !held.outdated.is_empty());
-            if is_up || fleet.any_available(&held.outdated) {
+            let claim = Claim::of(fleet, held, fleet.stage(*slot, seat.rule));
+            let comes = !held.current.is_empty() && !is_up && !claim.waits_for_room;
+            in_hand += u32::from(comes && !passed_over.contains(slot));
+            moving += u32::from(claim.under_way);
+            beside += claim.beside;
+            moved_beside += claim.moved_beside;
+            if is_up || held.predecessors().any(|i| fleet.is_available(i)) {
                 available.insert(*slot);
             }
         }
@@ -153,7 +194,9 @@ impl<'a> Replacing<'a> {
             fleet,
             moves: Moves::default(),
             updates_left: bounds.parallelism.saturating_sub(in_hand),
-            surge_left: bounds.surge.saturating_sub(pairs),
+            surge_left: bounds.surge.saturating_sub(beside),
+            moves_left: bounds.parallelism.saturating_sub(moving),
+            surge_of_moves_left: bounds.surge_of_moves.saturating_sub(moved_beside),
             available,
             passed_over,
         }
@@ -212,6 +255,7 @@ impl<'a> Replacing<'a> {
             return;
         }
         self.updates_left -= 1;
+        self.moves_left = self.moves_left.saturating_sub(1);
         let why = format!("replaces {}", old.id);
         let wanted = self.fleet.workload.revision;
         if !runs && slot.stage != Stage::Canary {
@@ -227,6 +271,7 @@ impl<'a> Replacing<'a> {
         }
         if beside {
             self.surge_left = self.surge_left.saturating_sub(1);
+            self.surge_of_moves_left = self.surge_of_moves_left.saturating_sub(1);
         }
         self.place(slot, wanted, None, self.spot_for(slot, old), why);
     }
@@ -273,7 +318,19 @@ impl<'a> Replacing<'a> {
             }
         } else if new.node.is_none() {
             self.place(slot, new.revision, Some(new), self.spot_for(slot, old), why);
-        } else if self.fleet.is_available(new) {
+        } else {
+            self.hand_over(slot, new, old);
+        }
+    }
+
+    /// Stops the old instance of a slot once its successor, which has a node, has taken over.
+    pub(super) fn hand_over(
+        &mut self,
+        slot: &SlotView<'_>,
+        new: &InstanceRecord,
+        old: &InstanceRecord,
+    ) {
+        if self.fleet.is_available(new) {
             self.moves.stop(old, format!("replaced by {}", new.id));
         } else if new.goal == Goal::Prepare {
             if new.status.phase == Phase::Prepared && self.may_lose(slot.slot, old) {
@@ -306,7 +363,7 @@ impl<'a> Replacing<'a> {
         if new.node.is_none() {
             let why = format!("slot {} is empty", slot.slot);
             self.place(slot, new.revision, Some(new), after(self.fleet, slot), why);
-        } else if new.goal == Goal::Prepare && slot.leaving.is_none() {
+        } else if new.goal == Goal::Prepare && slot.stopping.is_none() {
             self.moves.list.push(Move::Run { id: new.id.clone() });
         }
         if new.serves() {
@@ -347,7 +404,7 @@ impl<'a> Replacing<'a> {
         }
     }
 
-    fn place(
+    pub(super) fn place(
         &mut self,
         slot: &SlotView<'_>,
         revision: RevisionNumber,
@@ -368,8 +425,8 @@ impl<'a> Replacing<'a> {
 
 /// Where an instance goes whose slot is empty: where the old one goes first, only once it is gone.
 fn after(fleet: &Fleet<'_>, slot: &SlotView<'_>) -> Spot {
-    match (fleet.bounds.order, slot.leaving) {
-        (UpdateOrder::StopFirst, Some(leaving)) => Spot::Instead(leaving.id.clone()),
+    match (fleet.bounds.order, slot.stopping) {
+        (UpdateOrder::StopFirst, Some(stopping)) => Spot::Instead(stopping.id.clone()),
         (UpdateOrder::StopFirst, None) | (UpdateOrder::StartFirst, _) => Spot::Free,
     }
 }

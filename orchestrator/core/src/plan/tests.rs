@@ -4,6 +4,7 @@ mod bounds;
 mod daemons;
 mod deeds;
 mod dependencies;
+mod moves;
 mod properties;
 mod rollouts;
 mod services;

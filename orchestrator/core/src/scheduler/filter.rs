@@ -28,6 +28,8 @@ pub enum Filter {
     RuntimeUnhealthy,
     /// No operator has cordoned it.
     Cordon,
+    /// It does not drain.
+    Drain,
     /// Every taint of the node is tolerated.
     Taints,
     /// It meets the required expressions.
@@ -48,6 +50,7 @@ pub(super) enum Rejection<'a> {
     Lost,
     RuntimeUnhealthy,
     Cordoned,
+    Draining,
     Tainted(Option<&'a Taint>),
     Unmet(Option<&'a Requirement>),
     /// Too little cpu, on the node that has most.
@@ -81,10 +84,11 @@ pub(super) struct Offer<'a> {
 
 impl Filter {
     /// All filters, in their order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Lost,
         Self::RuntimeUnhealthy,
         Self::Cordon,
+        Self::Drain,
         Self::Taints,
         Self::Require,
         Self::Cpu,
@@ -110,6 +114,8 @@ impl Filter {
             Self::Cordon => {
                 (record.scheduling == Scheduling::Cordoned).then_some(Rejection::Cordoned)
             }
+            Self::Drain => matches!(record.scheduling, Scheduling::Draining { .. })
+                .then_some(Rejection::Draining),
             Self::Taints => {
                 let tolerated = |taint: &Taint| placement.tolerate.iter().any(|t| t.covers(taint));
                 let taint = record.taints.iter().find(|taint| !tolerated(taint))?;
@@ -209,6 +215,7 @@ impl fmt::Display for Rejection<'_> {
             Self::Lost => f.write_str("lost"),
             Self::RuntimeUnhealthy => f.write_str("whose Docker engine does not answer"),
             Self::Cordoned => f.write_str("cordoned"),
+            Self::Draining => f.write_str("draining"),
             Self::Tainted(Some(taint)) => write!(f, "with the taint `{taint}`"),
             Self::Tainted(None) => f.write_str("with taints that are not tolerated"),
             Self::Unmet(Some(requirement)) => write!(f, "not meeting `{requirement}`"),

@@ -134,7 +134,7 @@ impl Table {
     pub(super) fn new(cluster: &Cluster) -> Self {
         let mut engines: BTreeMap<&str, usize> = BTreeMap::new();
         let mut nodes = Vec::with_capacity(cluster.nodes.len());
-        for (name, record) in &cluster.nodes {
+        for (name, record) in there(cluster) {
             let next = engines.len();
             nodes.push(Node {
                 record: Arc::clone(record),
@@ -145,7 +145,7 @@ impl Table {
             });
         }
         let mut table = Self {
-            names: cluster.nodes.keys().cloned().collect(),
+            names: there(cluster).map(|(name, _)| name.clone()).collect(),
             nodes,
             engines: vec![HostPorts::new(); engines.len()],
         };
@@ -217,6 +217,11 @@ impl Table {
             }
         }
     }
+}
+
+/// The nodes that were not taken out of the cluster, by name.
+fn there(cluster: &Cluster) -> impl Iterator<Item = (&NodeName, &Arc<NodeRecord>)> {
+    cluster.nodes.iter().filter(|(_, node)| !node.is_removed())
 }
 
 /// The sum of two amounts. Nodes that are overcommitted beyond 16 EiB are full all the same.

@@ -34,6 +34,7 @@ pub fn workload_status(cluster: &Cluster, record: &WorkloadRecord) -> WorkloadSt
         running: tally.running,
         ready: tally.ready,
         updated: tally.updated,
+        moving: tally.moving,
         settled: tally.updated == tally.wanted
             && tally.left_over == 0
             && reasons.is_empty()

@@ -49,7 +49,7 @@ async fn a_wrong_method_hears_of_the_right_ones() {
             "GET,HEAD,PUT,DELETE",
         ),
         (Method::GET, "/v1/apply", "POST"),
-        (Method::DELETE, "/v1/nodes/n1", "GET,HEAD,PATCH"),
+        (Method::PUT, "/v1/nodes/n1", "GET,HEAD,PATCH,DELETE"),
         (
             Method::from_bytes(b"BREW").unwrap(),
             "/v1/server",

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     cluster::Cluster,
+    leaving::{Leaving, Terms},
     record::{IndexKey, IndexState, InstanceRecord, WorkloadRecord},
 };
 
@@ -67,6 +68,32 @@ impl<'a> Roster<'a> {
     }
 }
 
+impl Roster<'_> {
+    /// Stops what is to leave its node at once. That is no failure of it.
+    fn expel(&mut self, cluster: &Cluster, now: Timestamp, moves: &mut Moves) {
+        for (index, instances) in &mut self.live {
+            instances.retain(|instance| {
+                // What nobody can see may still complete its index.
+                let seen = !cluster.is_out_of_sight(instance);
+                let Some(leaving) = cluster.leaving(instance).filter(|_| seen) else {
+                    return true;
+                };
+                if leaving.terms(now) == Terms::AtOnce {
+                    moves.stop(instance, leaving.to_string());
+                    self.leaving.insert(*index);
+                    return false;
+                }
+                leaving
+                    .deadline()
+                    .into_iter()
+                    .for_each(|at| moves.wake_at(at));
+                true
+            });
+        }
+        self.live.retain(|_, instances| !instances.is_empty());
+    }
+}
+
 /// What is to be done about the instances of a job.
 pub(super) fn moves(
     cluster: &Cluster,
@@ -80,7 +107,8 @@ pub(super) fn moves(
     for instance in &roster.foreign {
         moves.stop(instance, "it is not of this job");
     }
-    forget_ended(&mut roster, &mut moves);
+    roster.expel(cluster, now, &mut moves);
+    forget_ended(cluster, &mut roster, &mut moves);
     let job = cluster.jobs.get(&key);
     if job.is_some_and(|job| job.state.finished_at().is_some()) {
         for instance in roster.live.values().flatten() {
@@ -130,8 +158,17 @@ pub(super) fn moves(
     moves
 }
 
-/// Keeps the newest of the instances that have ended.
-fn forget_ended(roster: &mut Roster<'_>, moves: &mut Moves) {
+/// Keeps the newest of the instances that have ended, unless their node was removed.
+fn forget_ended(cluster: &Cluster, roster: &mut Roster<'_>, moves: &mut Moves) {
+    roster
+        .ended
+        .retain(|instance| match cluster.leaving(instance) {
+            Some(leaving @ Leaving::Removed { .. }) => {
+                moves.stop(instance, leaving.to_string());
+                false
+            }
+            Some(Leaving::Drain { .. } | Leaving::Asked(_)) | None => true,
+        });
     let by_age = |i: &&InstanceRecord| (Reverse((i.phase_since, i.created_at)), i.id.clone());
     roster.ended.sort_by_key(by_age);
     for instance in roster.ended.iter().skip(JOB_ENDED_KEPT) {

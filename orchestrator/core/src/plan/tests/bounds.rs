@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use windlass_api::{
     ids::{NodeName, Slot, WorkloadKey},
-    resource::{Goal, JobState, Scheduling},
+    resource::{Goal, JobState, RolloutState, Scheduling},
     spec::{DependencyCondition, JobSpec, Kind, UpdateOrder, WorkloadSpec},
     status::NodeState,
 };
 
 use crate::{
     cluster::Cluster,
+    leaving::Terms,
     record::{IndexState, InstanceRecord, NodeRecord, RevisionKey, WorkloadRecord},
     rollout::Bounds,
     view::workload_status,
@@ -69,7 +70,17 @@ fn check_update(before: &Cluster, after: &Cluster, workload: &WorkloadRecord, no
         is.available,
         was.available
     );
-    let most = replicas + bounds.surge.max(bounds.canary) as usize;
+    let surge = bounds.surge.max(bounds.surge_of_moves);
+    // Where an update is held, what it has put there is nothing to a move.
+    let held = workload.rollout.as_ref().is_some_and(|r| match r.state {
+        RolloutState::Canary | RolloutState::Paused { .. } => true,
+        RolloutState::Progressing
+        | RolloutState::RollingBack { .. }
+        | RolloutState::RolledBack { .. }
+        | RolloutState::Completed => false,
+    });
+    let moves = if held { bounds.surge_of_moves } else { 0 };
+    let most = replicas + (surge.max(bounds.canary) + moves) as usize;
     assert!(
         is.live <= most.max(was.live),
         "{key}: {} instances of {replicas} live, {} did",
@@ -254,7 +265,11 @@ impl View {
         let mut view = Self::default();
         let mut seats: BTreeMap<Seat, Vec<&InstanceRecord>> = BTreeMap::new();
         for instance in cluster.instances_of(&workload.manifest.key()) {
-            let counts = instance.goal != Goal::Stop && !cluster.is_out_of_sight(instance);
+            // What has to leave at once was taken away by an operator, and not by the planner.
+            let leaving = cluster.leaving(instance).map(|leaving| leaving.terms(now));
+            let counts = instance.goal != Goal::Stop
+                && !cluster.is_out_of_sight(instance)
+                && leaving != Some(Terms::AtOnce);
             if let Some(seat) = wanted.seat_of(instance).filter(|_| counts) {
                 seats.entry(seat).or_default().push(instance);
             }

@@ -16,7 +16,9 @@ use windlass_api::{
 use super::super::{Group, Placed, Scheduler};
 use crate::{
     cluster::Cluster,
-    record::{Accounted, Change, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
+    record::{
+        Accounted, Change, Declared, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord,
+    },
 };
 
 pub(super) fn now() -> Timestamp {
@@ -66,6 +68,7 @@ pub(super) fn node(name: &str) -> NodeRecord {
         name: name.parse().unwrap(),
         labels: BTreeMap::new(),
         taints: Vec::new(),
+        declared: Declared::default(),
         scheduling: Scheduling::Enabled,
         state: NodeState::Ready,
         state_since: now(),
@@ -116,6 +119,7 @@ pub(super) fn instance(service: &Service, node: &str, serial: u64) -> InstanceRe
         status: InstanceStatus::new(Phase::Running { started_at: now() }),
         accounted: Accounted::default(),
         images: BTreeMap::new(),
+        relocation: None,
         version: Version(1),
     }
 }
