@@ -119,12 +119,17 @@ pub(super) fn moves(
     let standing = |index| standing(cluster, &key, index, now);
     let mut active = BTreeMap::new();
     for (index, instances) in roster.live {
-        if standing(index) == Standing::Done {
-            for instance in instances {
-                moves.stop(instance, "its index is done");
-            }
+        let why = if index.0 >= spec.completions {
+            // Possible as long as the job has not begun: its instances waited for nodes.
+            "`completions` was lowered"
+        } else if standing(index) == Standing::Done {
+            "its index is done"
         } else {
             active.insert(index, instances);
+            continue;
+        };
+        for instance in instances {
+            moves.stop(instance, why);
         }
     }
     let parallelism = usize::try_from(spec.parallelism).unwrap_or(usize::MAX);

@@ -16,6 +16,7 @@ use crate::{
     view::{find_workload, workload_status},
 };
 
+mod changes;
 mod examples;
 mod properties;
 
