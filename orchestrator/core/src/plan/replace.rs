@@ -439,7 +439,6 @@ fn passed_over(fleet: &Fleet<'_>) -> BTreeSet<Slot> {
     let fresh = fleet.slots.iter().any(|(slot, (seat, held))| {
         fleet.stage(*slot, seat.rule) == Stage::Replace
             && held.current.is_empty()
-            && !held.outdated.is_empty()
             && !rollout.passed_over.contains(slot)
     });
     if fresh {

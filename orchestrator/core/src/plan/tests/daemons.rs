@@ -8,7 +8,10 @@ use windlass_api::{
     resource::{Goal, NodePatch, RolloutState},
 };
 
-use super::world::{World, node_name};
+use super::{
+    deeds::Deed,
+    world::{World, node_name},
+};
 use crate::command;
 
 fn daemon(world: &mut World, spec: serde_json::Value) {
@@ -149,4 +152,25 @@ fn an_update_that_fails_is_taken_back_on_every_node() {
     assert_eq!(world.state("web").name(), "RolledBack");
     assert!(world.status("web").settled);
     assert_eq!(world.live().iter().filter(|i| i.revision.0 == 1).count(), 3);
+}
+
+/// The slot that was emptied counted as none to go on with, and the one that was filled counted
+/// as one: so it was emptied again, and so on.
+#[test]
+fn a_slot_is_not_emptied_and_filled_for_ever_while_another_one_fails() {
+    let mut world = World::new(2);
+    let update = json!({ "onFailure": "continue" });
+    daemon(&mut world, json!({ "image": "nginx", "update": update }));
+    world.come_to_rest();
+    daemon(&mut world, json!({ "image": "crash", "update": update }));
+    // The first of them fails with it; the other one, which is to be next, breaks.
+    for _ in 0..3 {
+        world.run_agent(&node_name(1));
+        world.wait(2);
+        world.run_agent(&node_name(2));
+        for n in 0..2 {
+            world.do_deed(&Deed::Break(n));
+        }
+    }
+    assert_eq!(world.live().len(), 2);
 }
