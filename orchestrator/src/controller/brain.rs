@@ -197,10 +197,7 @@ impl Brain {
                 seen,
             } => {
                 command::agent::rejected(txn, node, generation, &reason, seen);
-                let reason: String = reason
-                    .chars()
-                    .take(command::agent::TEXT_CHARS_MAX)
-                    .collect();
+                let reason = command::agent::clipped(&reason);
                 tracing::warn!(%node, %generation, reason, "an agent rejected its assignment");
             }
         }

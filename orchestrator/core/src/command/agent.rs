@@ -20,7 +20,7 @@ use crate::{
 mod arrival;
 
 /// The longest text of an agent that is kept, in characters: an engine's error with a path or two.
-pub const TEXT_CHARS_MAX: usize = 500;
+const TEXT_CHARS_MAX: usize = 500;
 /// The longest name of an image that is remembered, in bytes: longer than registries allow.
 const IMAGE_NAME_BYTES_MAX: usize = 512;
 
@@ -112,7 +112,8 @@ fn node_state(runtime: &RuntimeHealth) -> NodeState {
 }
 
 /// What is kept of a text from an agent, which could be of any length.
-fn clipped(text: &str) -> String {
+#[must_use]
+pub fn clipped(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).collect()
 }
 
