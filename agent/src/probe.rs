@@ -10,6 +10,7 @@ use windlass_api::{duration::Span, status::Readiness};
 
 use crate::runtime::{ContainerId, Healthcheck};
 
+pub(crate) use check::get;
 pub(crate) use prober::Prober;
 pub(crate) use rota::{Memory, Subject};
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::net::{TcpSocket, TcpStream};
-use windlass_api::spec::{self, Port, PortRef, Probe};
+use windlass_api::spec::{self, HttpCheck, Port, PortRef, Probe};
 
 use self::http::Get;
 use super::{life::Outcome, shortened};
@@ -58,41 +58,51 @@ impl Check {
 
     fn try_new(probe: &Probe, ports: &[Port]) -> Result<Self, String> {
         let check = probe.checks().next();
-        let (port, ask) = match check.ok_or("it says nothing to check")? {
+        let dial = match check.ok_or("it says nothing to check")? {
             spec::Check::Exec(exec) => return Ok(Self::Exec(Arc::new(Command::new(exec)))),
-            spec::Check::Tcp(tcp) => (&tcp.port, Ask::Tcp),
-            spec::Check::Http(http) => (&http.port, Ask::Http(Box::new(Get::new(http)?))),
-            spec::Check::Grpc(grpc) => (
-                &grpc.port,
-                Ask::Grpc(grpc.service.clone().unwrap_or_default()),
-            ),
+            spec::Check::Tcp(tcp) => Dial {
+                port: number(&tcp.port, ports)?,
+                ask: Ask::Tcp,
+            },
+            spec::Check::Http(http) => Dial::http(http, ports)?,
+            spec::Check::Grpc(grpc) => Dial {
+                port: number(&grpc.port, ports)?,
+                ask: Ask::Grpc(grpc.service.clone().unwrap_or_default()),
+            },
         };
-        let port = number(port, ports)?;
-        Ok(Self::Network(Arc::new(Dial { port, ask })))
+        Ok(Self::Network(Arc::new(dial)))
     }
 }
 
 impl Dial {
+    fn http(check: &HttpCheck, ports: &[Port]) -> Result<Self, String> {
+        Ok(Self {
+            port: number(&check.port, ports)?,
+            ask: Ask::Http(Box::new(Get::new(check)?)),
+        })
+    }
+
     /// Makes the check of the container at `address`. Without a time limit. Cancel-safe: what it
     /// opened is closed.
     pub(super) async fn make(&self, address: Option<IpAddr>) -> Outcome {
-        let Some(address) = address else {
-            return Outcome::Failed(format!("{self}: the container has no address"));
-        };
+        match self.ask(address).await {
+            Ok(()) => Outcome::Passed,
+            Err(saw) => Outcome::Failed(saw),
+        }
+    }
+
+    /// Says what was seen unless it is well.
+    async fn ask(&self, address: Option<IpAddr>) -> Result<(), String> {
+        let address = address.ok_or_else(|| format!("{self}: the container has no address"))?;
         let address = SocketAddr::new(address, self.port);
-        let stream = match connect(address).await {
-            Ok(stream) => stream,
-            Err(error) => return Outcome::Failed(format!("{self}: {}", words(&error))),
-        };
+        let stream = connect(address).await;
+        let stream = stream.map_err(|error| format!("{self}: {}", words(&error)))?;
         let seen = match &self.ask {
             Ask::Tcp => Ok(()),
             Ask::Http(get) => get.ask(stream, address).await,
             Ask::Grpc(service) => grpc::ask(stream, address, service).await,
         };
-        match seen {
-            Ok(()) => Outcome::Passed,
-            Err(saw) => Outcome::Failed(format!("{self} {saw}")),
-        }
+        seen.map_err(|saw| format!("{self} {saw}"))
     }
 }
 
@@ -108,6 +118,13 @@ impl fmt::Display for Dial {
             }
         }
     }
+}
+
+/// Makes one request like that of a probe to a container at `address`, whose port is given by its
+/// number, and says what was seen unless it is well. Without a time limit. Cancel-safe: what it
+/// opened is closed.
+pub(crate) async fn get(check: &HttpCheck, address: Option<IpAddr>) -> Result<(), String> {
+    Dial::http(check, &[])?.ask(address).await
 }
 
 /// The number of a port.

@@ -1,25 +1,15 @@
 //! What is done before a container is asked to stop.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
-};
-use windlass_api::{
-    duration::Span,
-    spec::{HttpCheck, PortRef, PreStop},
-};
+use tokio::time::{Instant, sleep, timeout};
+use windlass_api::{duration::Span, spec::PreStop};
 
 use crate::{
     plan::StopManner,
+    probe,
     runtime::{ContainerId, ExecOutcome, Runtime},
 };
-
-/// How much of an answer is read at most, in bytes. Nobody looks at it; the server should be able
-/// to say what it wants to say before the connection ends.
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 /// Does what is to be done before a container is stopped, and tells how much of its grace period
 /// is left then. That it fails is only logged: the container is stopped nevertheless.
@@ -68,47 +58,18 @@ async fn carry_out<R: Runtime>(
         }
     }
     if let Some(http) = &pre_stop.http {
-        let address = manner.address.ok_or("the container has no address")?;
-        get(address, http).await?;
-    }
-    Ok(())
-}
-
-/// Makes a request, whatever its answer.
-async fn get(address: IpAddr, check: &HttpCheck) -> Result<(), String> {
-    let PortRef::Number(port) = check.port else {
-        return Err(format!("the port `{}` is not known by number", check.port));
-    };
-    let failed = |error: std::io::Error| format!("GET :{port}{}: {error}", check.path);
-    let mut stream = TcpStream::connect((address, port)).await.map_err(failed)?;
-    let mut request = format!("GET {} HTTP/1.1\r\nConnection: close\r\n", check.path);
-    if !check
-        .headers
-        .keys()
-        .any(|name| name.eq_ignore_ascii_case("host"))
-    {
-        request.push_str(&format!(
-            "Host: {}\r\n",
-            std::net::SocketAddr::new(address, port)
-        ));
-    }
-    for (name, value) in &check.headers {
-        request.push_str(&format!("{name}: {}\r\n", value.0));
-    }
-    request.push_str("\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(failed)?;
-    let mut answer = Vec::new();
-    let mut limited = stream.take(ANSWER_BYTES_MAX);
-    limited.read_to_end(&mut answer).await.map_err(failed)?;
-    if answer.is_empty() {
-        return Err(format!("GET :{port}{}: no answer", check.path));
+        probe::get(http, manner.address).await?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
     use windlass_api::spec::ExecCheck;
 
     use super::*;
@@ -167,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_is_made_and_its_answer_ignored() {
+    async fn a_request_is_made_before_the_stop() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let served = tokio::spawn(async move {
@@ -178,17 +139,21 @@ mod tests {
             stream.write_all(answer).await.unwrap();
             String::from_utf8_lossy(&request[..read]).into_owned()
         });
-        let check: HttpCheck = serde_json::from_value(serde_json::json!({
-            "port": port, "path": "/drain?now", "headers": { "X-Who": "agent" },
-        }))
-        .unwrap();
-        get("127.0.0.1".parse().unwrap(), &check).await.unwrap();
-        let request = served.await.unwrap();
-        assert!(
-            request.starts_with("GET /drain?now HTTP/1.1\r\n"),
-            "{request}"
-        );
-        assert!(request.contains("\r\nX-Who: agent\r\n"), "{request}");
-        assert!(request.contains(&format!("\r\nHost: 127.0.0.1:{port}\r\n")));
+        let http = json!({ "port": port, "path": "/drain?now", "headers": { "X-Who": "agent" } });
+        let draining = PreStop {
+            http: Some(serde_json::from_value(http).unwrap()),
+            ..nothing()
+        };
+        let (fake, container) = (Fake::default(), ContainerId("c1".to_owned()));
+        // That it is not well is logged, and no more.
+        let seen = carry_out(&fake, &container, &draining, &manner(draining.clone())).await;
+        assert_eq!(seen, Err(format!("GET :{port}/drain answered 503")));
+        let request = served.await.unwrap().to_ascii_lowercase();
+        let line = "get /drain?now http/1.1\r\n";
+        assert!(request.starts_with(line), "{request}");
+        assert!(request.contains("\r\nx-who: agent\r\n"), "{request}");
+        // Now nobody is there.
+        let left = bid(&fake, &container, &manner(draining)).await;
+        assert!(left > Span::from_secs(9) && left <= Span::from_secs(10));
     }
 }

@@ -82,7 +82,7 @@ fn request(address: SocketAddr, service: &str) -> Result<Request<Full<Bytes>>, S
     let mut request = Request::new(Full::new(message(service)));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
-    let agent = concat!("windlass-probe/", env!("CARGO_PKG_VERSION"));
+    let agent = concat!("windlass/", env!("CARGO_PKG_VERSION"));
     for (name, value) in [
         (header::CONTENT_TYPE, "application/grpc"),
         (header::TE, "trailers"),

@@ -33,7 +33,7 @@ impl Get {
         let uri = check.path.parse();
         let uri: Uri = uri.map_err(|error| format!("its path is none: {error}"))?;
         let mut headers = HeaderMap::with_capacity(check.headers.len() + 3);
-        let agent = concat!("windlass-probe/", env!("CARGO_PKG_VERSION"));
+        let agent = concat!("windlass/", env!("CARGO_PKG_VERSION"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         for (name, value) in &check.headers {
