@@ -85,6 +85,9 @@ pub(crate) struct History {
     /// How it last ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_exit: Option<Exit>,
+    /// The start of the run that ended so, until there is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Timestamp>,
     /// Its id when it was last seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<String>,
@@ -124,6 +127,12 @@ impl History {
         self.last_exit.as_ref()
     }
 
+    /// How its last run ended and when that began, if it has ended. Also true after somebody
+    /// removed the container.
+    pub(crate) fn last_end(&self) -> Option<(Timestamp, &Exit)> {
+        self.ended.zip(self.last_exit.as_ref())
+    }
+
     /// Why we ended the run that began at this time, if we did.
     pub(crate) fn halt_of(&self, run: Timestamp) -> Option<&Halt> {
         let (halted, why) = self.halted.as_ref()?;
@@ -154,8 +163,8 @@ impl History {
         now: Timestamp,
     ) -> News {
         let Some(container) = container else {
-            // An init container that did its work is often cleared away.
-            if self.container.take().is_some() && role != Role::Init {
+            // One that has ended is often cleared away.
+            if self.container.take().is_some() && self.ended.is_none() && role != Role::Init {
                 let reason = "its container was removed by somebody else".to_owned();
                 self.crash(member, reason, now);
             }
@@ -165,10 +174,12 @@ impl History {
         match &container.state {
             ContainerState::Running { .. } => {
                 self.starts = self.starts.max(1);
+                self.ended = None;
                 self.retry = None;
             }
             ContainerState::Exited { started_at, exit } => {
                 self.starts = self.starts.max(1);
+                self.ended = Some(*started_at);
                 if self.last_exit.as_ref() != Some(exit) {
                     self.last_exit = Some(exit.clone());
                     return self.ended(member, role, (*started_at, exit), now);
@@ -227,6 +238,7 @@ impl History {
         self.starts = self.starts.saturating_add(1);
         self.step_failures = 0;
         self.container = Some(container.0.clone());
+        self.ended = None;
         self.retry = None;
     }
 
@@ -245,6 +257,7 @@ impl History {
     /// It was removed by us.
     pub(crate) fn removed(&mut self) {
         self.container = None;
+        self.ended = None;
         self.step_failures = 0;
         self.retry = None;
     }

@@ -195,9 +195,23 @@ impl<'a> Seat<'a> {
         }
     }
 
+    /// How its last run ended, if it did: as it is seen, or as it is remembered of a container
+    /// that somebody removed.
+    fn last_end(&self) -> Option<(Timestamp, &'a Exit)> {
+        match self.container {
+            Some(_) => self.exit(),
+            None => self.history?.last_end(),
+        }
+    }
+
+    /// Whether its container ended, though it may be there no longer.
+    pub(super) fn has_ended(&self) -> bool {
+        self.last_end().is_some()
+    }
+
     /// Why its container failed, if it ended with a failure.
     pub(super) fn failure(&self) -> Option<String> {
-        let (run, exit) = self.exit()?;
+        let (run, exit) = self.last_end()?;
         match self.history.and_then(|history| history.halt_of(run)) {
             Some(Halt::Unwell(reason)) => Some(reason.clone()),
             Some(Halt::NetworkLost) => Some("the network that it shared was lost".to_owned()),
@@ -229,7 +243,7 @@ impl<'a> Seat<'a> {
 
     /// How a main container came to its end, if it is not to be started again.
     pub(super) fn end(&self, policy: RestartPolicy) -> Option<End> {
-        self.exit()?;
+        self.last_end()?;
         match (policy, self.failure()) {
             (RestartPolicy::Always, _) | (RestartPolicy::OnFailure, Some(_)) => None,
             (RestartPolicy::OnFailure | RestartPolicy::Never, None) => Some(End::Success),

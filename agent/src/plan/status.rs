@@ -104,6 +104,7 @@ impl<'a> Instance<'a> {
             ContainerPhase::Waiting { reason }
         };
         let state = match container.map(|container| &container.state) {
+            None if seat.has_ended() => ContainerPhase::Exited,
             None | Some(ContainerState::Created) => waiting(),
             Some(ContainerState::Running { started_at }) => ContainerPhase::Running {
                 started_at: *started_at,

@@ -226,6 +226,72 @@ fn a_job_is_over_when_its_main_containers_are() {
     assert_eq!(status.last_exit.as_ref().unwrap().code, 0);
 }
 
+/// Somebody removes what does not run (`docker container prune`), and the agent is started anew.
+fn prune(world: &mut World, now: Timestamp) {
+    world
+        .containers
+        .retain(|c| matches!(c.state, ContainerState::Running { .. }));
+    let kept = serde_json::to_value(&world.histories).unwrap();
+    world.histories = serde_json::from_value(kept).unwrap();
+    world.look(now);
+}
+
+#[test]
+fn what_has_ended_is_not_run_again_when_its_container_is_removed() {
+    for (restart, code) in [("Never", 0), ("Never", 3), ("OnFailure", 0)] {
+        let job = several(|t| t["restart"] = json!(restart));
+        let mut world = running_world(job);
+        end(&mut world, "web", code, secs(5));
+        go_on(&mut world, secs(5));
+        go_on(&mut world, secs(5));
+        let before = world.plan(secs(9)).statuses[&id("web-0-1")].clone();
+        prune(&mut world, secs(9));
+        assert_eq!(world.containers, []);
+        for at in [secs(9), secs(999)] {
+            assert_eq!(next(&world, at), Vec::<String>::new(), "{restart} {code}");
+            let now = &world.plan(at).statuses[&id("web-0-1")];
+            assert_eq!(
+                (&now.phase, &now.last_exit),
+                (&before.phase, &before.last_exit)
+            );
+            assert_eq!(now.containers[1].state, ContainerPhase::Exited);
+            assert_eq!(now.restarts, 0);
+        }
+    }
+}
+
+#[test]
+fn a_main_container_that_has_ended_and_was_removed_leaves_the_others_alone() {
+    let mut world = running_world(several(|t| {
+        t["restart"] = json!("OnFailure");
+        let other = json!({ "name": "other", "image": "web:1" });
+        t["containers"].as_array_mut().unwrap().push(other);
+    }));
+    end(&mut world, "web", 0, secs(5));
+    prune(&mut world, secs(5));
+    assert_eq!(next(&world, secs(5)), Vec::<String>::new());
+    assert!(world.phase("web-0-1").is_running());
+    // One that is to be started again is, also if it was removed.
+    end(&mut world, "other", 1, secs(6));
+    prune(&mut world, secs(6));
+    assert_eq!(next(&world, secs(6)), ["launch other"]);
+}
+
+#[test]
+fn an_init_container_that_failed_for_good_and_was_removed_is_not_tried_again() {
+    let assigned = several(|t| t["restart"] = json!("Never"));
+    let mut world = World::of(vec![assigned]);
+    go_on(&mut world, NOW);
+    go_on(&mut world, NOW);
+    end(&mut world, "setup", 3, NOW);
+    go_on(&mut world, NOW);
+    prune(&mut world, secs(1));
+    assert_eq!(world.containers, []);
+    assert_eq!(next(&world, secs(999)), Vec::<String>::new());
+    let reason = "init container `setup`: exit code 3".to_owned();
+    assert_eq!(world.phase("web-0-1"), Phase::Failed { reason });
+}
+
 #[test]
 fn what_is_not_wanted_stops_in_the_reverse_order() {
     let mut world = running_world(several(|_| ()));
