@@ -28,10 +28,21 @@ pub(crate) type Healths = BTreeMap<ContainerId, Health>;
 /// How a running container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Health {
+    /// Whether it has started.
+    pub(crate) start: Start,
     /// Whether it can serve.
     pub(crate) readiness: Readiness,
     /// What is to be done about it.
     pub(crate) verdict: Verdict,
+}
+
+/// Whether a container has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Its startup probe has not passed yet, or it is to be restarted.
+    Pending,
+    /// It has passed, or there is none.
+    Done,
 }
 
 /// What is to be done about a container.
@@ -54,10 +65,12 @@ impl Health {
         };
         match healthcheck {
             Healthcheck::Starting => Self {
+                start: Start::Done,
                 readiness: not_ready("the image's health check has not passed yet"),
                 verdict: Verdict::Fine,
             },
             Healthcheck::Healthy => Self {
+                start: Start::Done,
                 readiness: Readiness::Ready,
                 verdict: Verdict::Fine,
             },
@@ -65,6 +78,7 @@ impl Health {
                 let ended = ended_with(*exit_code, output);
                 let reason = format!("the image's health check {ended}");
                 Self {
+                    start: Start::Done,
                     readiness: not_ready(&reason),
                     verdict: Verdict::Restart { reason },
                 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     history::{Halt, History, InstanceHistory, Member, Retry, Role},
-    probe::Verdict,
+    probe::{Start, Verdict},
     runtime::{Container, ContainerState, Part, StopRank, shares_network},
 };
 
@@ -149,9 +149,11 @@ impl<'a> Instance<'a> {
         }
         // Once a main container was started, a sidecar that fails keeps no other from restarting.
         let are_started = seats.of(Role::Main).any(Seat::lives);
-        for sidecar in seats.of(Role::Sidecar).filter(|sidecar| !sidecar.runs()) {
-            self.start(work, wanted, seats, sidecar);
-            if !are_started {
+        for sidecar in seats.of(Role::Sidecar) {
+            if !sidecar.runs() {
+                self.start(work, wanted, seats, sidecar);
+            }
+            if !are_started && !self.has_started(sidecar) {
                 return;
             }
         }
@@ -203,6 +205,17 @@ impl<'a> Instance<'a> {
             (Some(ImageState::Ready), _)
             | (None, Some(PullPolicy::IfNotPresent | PullPolicy::Never))
             | (_, None) => Action::Launch(wanted.clone()),
+        }
+    }
+
+    /// Whether a container runs and its startup probe has passed, if it has one.
+    fn has_started(&self, seat: &Seat<'_>) -> bool {
+        let Some(container) = seat.container.filter(|_| seat.runs()) else {
+            return false;
+        };
+        match self.input.health.get(&container.id) {
+            Some(health) => health.start == Start::Done,
+            None => seat.spec.is_none_or(|spec| spec.probes.startup.is_none()),
         }
     }
 

@@ -10,7 +10,7 @@ use windlass_api::{
     status::Readiness,
 };
 
-use super::{Health, Verdict};
+use super::{Health, Start, Verdict};
 use track::{Next, Track};
 
 mod track;
@@ -194,13 +194,22 @@ impl Life {
                 Serving::NotYet | Serving::NoLonger => not_ready(told),
             },
         };
+        let start = match &self.stage {
+            // What is to be restarted will have to start again.
+            Stage::Starting | Stage::Doomed { .. } => Start::Pending,
+            Stage::Started => Start::Done,
+        };
         let verdict = match &self.stage {
             Stage::Starting | Stage::Started => Verdict::Fine,
             Stage::Doomed { reason } => Verdict::Restart {
                 reason: reason.clone(),
             },
         };
-        Health { readiness, verdict }
+        Health {
+            start,
+            readiness,
+            verdict,
+        }
     }
 
     /// What follows from the latest check of a probe.

@@ -61,7 +61,8 @@ pub struct ContainerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_stop: Option<PreStop>,
     /// Whether the container only accompanies the others: it starts before them, stops after them,
-    /// and its end does not matter to a job. Not of an init container.
+    /// and its end does not matter to a job. If it has a startup probe, the others wait for that.
+    /// Not of an init container.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sidecar: bool,
     /// How often an init container is tried again before the instance fails. Default: without

@@ -6,7 +6,7 @@ use windlass_api::status::{ContainerPhase, Readiness};
 use super::*;
 use crate::{
     history::{Halt, Role},
-    probe::{Health, Verdict},
+    probe::{Health, Start, Verdict},
     runtime::StopRank,
 };
 
@@ -335,6 +335,7 @@ fn one_that_is_not_well_is_restarted_like_one_that_crashed() {
     let container = world.containers[0].id.clone();
     let reason = "liveness: connection refused".to_owned();
     let health = Health {
+        start: Start::Done,
         readiness: Readiness::NotReady {
             reason: Some(reason.clone()),
         },
@@ -372,6 +373,41 @@ fn where_nothing_is_restarted_one_that_is_not_well_has_failed() {
 }
 
 #[test]
+fn what_follows_a_sidecar_waits_for_its_startup_probe() {
+    let mut world = World::of(vec![several(|t| {
+        t["initContainers"] = json!([]);
+        t["containers"][1]["probes"] = json!({ "startup": { "tcp": { "port": 80 } } });
+        let second = json!({ "name": "cache", "image": "web:1", "sidecar": true });
+        t["containers"].as_array_mut().unwrap().push(second);
+    })]);
+    go_on(&mut world, NOW);
+    go_on(&mut world, NOW);
+    let proxy = world.containers.iter().find(|c| c.part == part("proxy"));
+    let proxy = proxy.unwrap().id.clone();
+    let says = |start| Health {
+        start,
+        readiness: Readiness::default(),
+        verdict: Verdict::Fine,
+    };
+    // Nobody has asked yet; then it has not started.
+    assert_eq!(next(&world, NOW), Vec::<String>::new());
+    world.health.insert(proxy.clone(), says(Start::Pending));
+    assert_eq!(next(&world, NOW), Vec::<String>::new());
+    assert_eq!(world.phase("web-0-1"), Phase::Starting);
+    // Whether it is ready is another question: that may depend on a main container.
+    world.health.insert(proxy.clone(), says(Start::Done));
+    for expected in [vec!["launch cache"], vec!["launch web"], vec![]] {
+        assert_eq!(next(&world, NOW), expected);
+        go_on(&mut world, NOW);
+    }
+    assert!(world.phase("web-0-1").is_running());
+    // Once main containers were started, they do not wait for a sidecar that starts again.
+    world.health.insert(proxy, says(Start::Pending));
+    end(&mut world, "web", 1, secs(5));
+    assert_eq!(next(&world, secs(5)), ["start web"]);
+}
+
+#[test]
 fn an_instance_is_as_ready_as_the_least_of_its_containers() {
     let probed = several(|t| {
         t["containers"][0]["probes"] = json!({ "readiness": { "tcp": { "port": 80 } } });
@@ -386,6 +422,7 @@ fn an_instance_is_as_ready_as_the_least_of_its_containers() {
     let web = world.containers.iter().find(|c| c.part == part("web"));
     let web = web.unwrap().id.clone();
     let says = |readiness| Health {
+        start: Start::Done,
         readiness,
         verdict: Verdict::Fine,
     };
