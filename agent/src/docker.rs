@@ -20,6 +20,7 @@ use bollard::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::oneshot;
 use windlass_api::{
     clock,
     duration::Span,
@@ -455,9 +456,10 @@ impl Runtime for Docker {
         id: &ContainerId,
         command: &[String],
         within: Duration,
+        begun: oneshot::Sender<()>,
     ) -> Result<ExecOutcome> {
         // Boxed, since every probe holds one.
-        Box::pin(exec::run(&self.engine, id, command, within)).await
+        Box::pin(exec::run(&self.engine, id, command, within, begun)).await
     }
 
     async fn events(&self, owner: &Owner) -> Result<BoxStream<ContainerId>> {

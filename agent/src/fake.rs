@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::{
     sync::{
         broadcast::{self, error::RecvError},
-        watch,
+        oneshot, watch,
     },
     time::{Instant, sleep, timeout},
 };
@@ -610,8 +610,10 @@ impl Runtime for Fake {
         id: &ContainerId,
         command: &[String],
         within: Duration,
+        begun: oneshot::Sender<()>,
     ) -> Result<ExecOutcome> {
         self.enter(Call::Exec).await?;
+        drop(begun);
         let exec = {
             let mut state = self.state();
             let container = state.containers.get(id).map(|(_, c)| &c.state);

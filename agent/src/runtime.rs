@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, future::Future, net::IpAddr, pin::Pin, time::Du
 use bytes::Bytes;
 use futures_util::Stream;
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 use windlass_api::{
     duration::Span,
     ids::{ClusterId, InstanceId, Namespace, NodeName, RevisionNumber, VolumeName},
@@ -290,12 +291,14 @@ pub trait Runtime: Send + Sync + 'static {
         options: &LogOptions,
     ) -> impl Future<Output = Result<BoxStream<Bytes>>> + Send;
 
-    /// Runs a command in a container, and waits for its end for at most `within`.
+    /// Runs a command in a container, and waits for its end for at most `within`. Sends or drops
+    /// `begun` when the command has begun: starting it is work for the machine, running it is not.
     fn exec(
         &self,
         id: &ContainerId,
         command: &[String],
         within: Duration,
+        begun: oneshot::Sender<()>,
     ) -> impl Future<Output = Result<ExecOutcome>> + Send;
 
     /// Tells of containers of `owner` (by engine id) whose state may have changed. The stream ends or fails when

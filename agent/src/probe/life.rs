@@ -161,6 +161,15 @@ impl Life {
         }
     }
 
+    /// A check that was taken had to wait, and began only then.
+    pub(super) fn began(&mut self, role: Role, at: Instant) {
+        if let Some(track) = self.tracks.get_mut(&role)
+            && matches!(track.next, Next::Begun(_))
+        {
+            track.next = Next::Begun(at);
+        }
+    }
+
     /// A check that began came to its end.
     pub(super) fn finish(&mut self, role: Role, outcome: Outcome, now: Instant) {
         let Some(track) = self.tracks.get_mut(&role) else {

@@ -175,6 +175,13 @@ impl Rota {
         })
     }
 
+    /// A check that was taken began only then.
+    pub(super) fn began(&mut self, ticket: Ticket, at: Instant) {
+        if let Some(patient) = self.patients.get_mut(&ticket.life) {
+            patient.life.began(ticket.role, at);
+        }
+    }
+
     /// A check came to its end.
     pub(super) fn finish(&mut self, ticket: Ticket, outcome: Outcome, now: Instant) -> Change {
         let Some(patient) = self.patients.get_mut(&ticket.life) else {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
 use windlass_api::{duration::Span, spec::PreStop};
 
 use crate::{
@@ -48,7 +51,8 @@ async fn carry_out<R: Runtime>(
     }
     if let Some(exec) = &pre_stop.exec {
         let within: Duration = manner.grace.as_std();
-        let outcome = runtime.exec(container, &exec.command, within).await;
+        let (begun, _) = oneshot::channel();
+        let outcome = runtime.exec(container, &exec.command, within, begun).await;
         match outcome.map_err(|error| error.message)? {
             ExecOutcome::Exited { code: 0, .. } => {}
             ExecOutcome::Exited { code, output } => {

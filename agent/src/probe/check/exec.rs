@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 use windlass_api::spec::ExecCheck;
 
 use super::NAME_CHARS_MAX;
@@ -32,15 +32,17 @@ impl Command {
     }
 
     /// Runs it, and waits for its end for at most `limit`. If it does not end, it is returned, too:
-    /// the engine cannot end it, so it goes on.
+    /// the engine cannot end it, so it goes on. For `begun` see [`Runtime::exec`].
     pub(in crate::probe) async fn check<R: Runtime>(
         &self,
         runtime: Arc<R>,
         container: ContainerId,
         limit: Duration,
+        begun: oneshot::Sender<()>,
     ) -> (Outcome, Option<Ending>) {
         let (engine, argv) = (Arc::clone(&runtime), self.0.clone());
-        let mut running = async move { runtime.exec(&container, &argv, EXEC_WITHIN).await }.boxed();
+        let mut running =
+            async move { runtime.exec(&container, &argv, EXEC_WITHIN, begun).await }.boxed();
         if let Ok(ended) = timeout(limit, &mut running).await {
             return (self.outcome(ended), None);
         }

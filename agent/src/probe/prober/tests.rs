@@ -192,6 +192,50 @@ async fn what_hangs_delays_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_hundred_containers_with_slow_commands_are_probed_on_time() {
+    let fake = Fake::default();
+    // As measured on two cores with eight at a time.
+    fake.delay(Call::Exec, Duration::from_millis(400));
+    fake.set_exec(&CHECK, Duration::from_secs(1), 0, "");
+    let probe = json!({ "exec": { "command": CHECK }, "timeout": "3s" });
+    let spec = spec("liveness", probe);
+    let ids: Vec<_> = (0..200)
+        .map(|n| run(&fake, &format!("web-{n}-{n}")))
+        .collect();
+    let subjects: Vec<_> = ids.iter().map(|id| subject(id, &spec)).collect();
+    let mut prober = Prober::with_cores(Arc::new(fake.clone()), Memory::default(), 2);
+    prober.observe(&subjects, START);
+    // In the first round they come one after the other, as fast as the machine can.
+    probe_for(&mut prober, Duration::from_secs(10)).await;
+    assert_eq!(fake.count(Call::Exec), 200);
+    for round in 2..8 {
+        probe_for(&mut prober, Duration::from_secs(10)).await;
+        let late = (round * 200_usize).saturating_sub(fake.count(Call::Exec));
+        assert!(late <= 8, "{late} are late in round {round}");
+    }
+    let unwell = prober
+        .healths()
+        .values()
+        .filter(|h| h.verdict != Verdict::Fine);
+    assert_eq!(unwell.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_is_not_started_gives_its_turn_back_when_its_time_is_over() {
+    let fake = Fake::default();
+    fake.delay(Call::Exec, Duration::from_secs(60));
+    let spec = exec();
+    let ids: Vec<_> = (0..20)
+        .map(|n| run(&fake, &format!("web-{n}-{n}")))
+        .collect();
+    let subjects: Vec<_> = ids.iter().map(|id| subject(id, &spec)).collect();
+    let mut prober = Prober::with_cores(Arc::new(fake.clone()), Memory::default(), 1);
+    prober.observe(&subjects, START);
+    probe_for(&mut prober, Duration::from_secs(6)).await;
+    assert_eq!(fake.count(Call::Exec), 20, "four each second");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_that_is_gone_ends_its_checks() {
     let fake = Fake::default();
     fake.set_exec(&CHECK, Duration::from_secs(60), 0, "");
@@ -205,22 +249,95 @@ async fn a_container_that_is_gone_ends_its_checks() {
     assert!(prober.running.is_empty());
 }
 
-#[tokio::test]
-async fn a_check_ends_at_its_time_limit() {
+/// A port of which connections are made, and nothing is ever said over them.
+async fn mute() -> (tokio::net::TcpListener, u16) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let spec = spec(
-        "liveness",
-        json!({
-            "http": { "port": port }, "timeout": "50ms", "failureThreshold": 1,
-        }),
+    (listener, port)
+}
+
+/// A port that swallows what is sent to it, as behind a firewall: it has as many connections
+/// waiting as it takes, so that the kernel does not answer another one.
+async fn black_hole() -> (Vec<tokio::net::TcpStream>, tokio::net::TcpListener, u16) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let connect = || tokio::net::TcpStream::connect(address);
+    while let Ok(connected) = timeout(Duration::from_millis(200), connect()).await {
+        waiting.push(connected.unwrap());
+    }
+    (waiting, listener, address.port())
+}
+
+#[tokio::test]
+async fn whatever_hangs_fails_at_its_time_limit_and_holds_up_nobody() {
+    let (_listener, mute) = mute().await;
+    let (_waiting, _full, hole) = black_hole().await;
+    let fake = Fake::default();
+    fake.set_exec(&CHECK, Duration::from_secs(3600), 0, "");
+    let cases = [
+        (
+            json!({ "http": { "port": mute } }),
+            format!("GET :{mute}/: no answer within 300ms"),
+        ),
+        (
+            json!({ "grpc": { "port": mute } }),
+            format!("grpc :{mute}: no answer within 300ms"),
+        ),
+        (
+            json!({ "tcp": { "port": hole } }),
+            format!("tcp :{hole}: no answer within 300ms"),
+        ),
+        (
+            json!({ "exec": { "command": CHECK } }),
+            "`check -v` did not end within 300ms".to_owned(),
+        ),
+    ];
+    let hanging = |mut probe: serde_json::Value| {
+        probe["timeout"] = json!("300ms");
+        probe["failureThreshold"] = json!(1);
+        spec("liveness", probe)
+    };
+    let cases = cases.map(|(probe, saw)| (hanging(probe), saw));
+    let ids: Vec<_> = (0..cases.len())
+        .map(|n| run(&fake, &format!("web-{n}-{n}")))
+        .collect();
+    let mut subjects: Vec<_> = ids
+        .iter()
+        .zip(&cases)
+        .map(|(id, (spec, _))| subject(id, spec))
+        .collect();
+    // Another one is made ten times within the time limit of those.
+    let well = run(&fake, "well-0-9");
+    let quick = json!({ "exec": { "command": ["quick"] }, "interval": "30ms" });
+    let quick = spec("liveness", quick);
+    subjects.push(subject(&well, &quick));
+    let mut prober = Prober::with_cores(Arc::new(fake.clone()), Memory::default(), 1);
+    prober.observe(&subjects, START);
+    let began = Instant::now();
+    let is_doomed = |prober: &Prober<Fake>, id| reason(&prober.healths()[id]) != "fine";
+    while !ids.iter().all(|id| is_doomed(&prober, id)) {
+        prober.changed().await.unwrap();
+    }
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    // On a machine that has other things to do, too.
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
     );
-    let a = id("a");
-    let mut prober = prober(&Fake::default());
-    prober.observe(&[subject(&a, &spec)], START);
-    prober.changed().await.unwrap();
-    let saw = format!("liveness probe: GET :{port}/: no answer within 50ms");
-    assert_eq!(reason(&prober.healths()[&a]), saw);
+    for (id, (_, saw)) in ids.iter().zip(&cases) {
+        assert_eq!(
+            reason(&prober.healths()[id]),
+            format!("liveness probe: {saw}")
+        );
+    }
+    let quick = |(_, command): &&(ContainerId, Vec<String>)| command[..] == ["quick".to_owned()];
+    let made = fake.executed().iter().filter(quick).count();
+    assert!(made >= 5, "the other one was probed {made} times");
+    assert_eq!(reason(&prober.healths()[&well]), "fine");
 }
 
 /// The time that this thread has computed for.
