@@ -84,8 +84,10 @@ struct State {
     logs: BTreeMap<InstanceId, Vec<Bytes>>,
     execs: BTreeMap<Vec<String>, Exec>,
     executed: Vec<(ContainerId, Vec<String>)>,
+    started: Vec<ContainerId>,
     crashing: BTreeMap<InstanceId, i64>,
     delays: BTreeMap<Call, Duration>,
+    late: BTreeMap<Call, Duration>,
     failures: BTreeMap<Call, VecDeque<Error>>,
     panics: BTreeSet<Call>,
     calls: BTreeMap<Call, usize>,
@@ -140,6 +142,11 @@ impl Fake {
     /// Makes every call of a kind take that long.
     pub fn delay(&self, call: Call, delay: Duration) {
         self.state().delays.insert(call, delay);
+    }
+
+    /// Makes every create or start take that long until it is answered, after it was done.
+    pub fn answer_late(&self, call: Call, delay: Duration) {
+        self.state().late.insert(call, delay);
     }
 
     /// Makes the next call of a kind fail, or the one after those that are to fail already.
@@ -277,6 +284,12 @@ impl Fake {
         self.state().executed.clone()
     }
 
+    /// The containers that were started, once for each time that they were.
+    #[must_use]
+    pub fn started(&self) -> Vec<ContainerId> {
+        self.state().started.clone()
+    }
+
     /// All containers, of any owner.
     #[must_use]
     pub fn containers(&self) -> Vec<Container> {
@@ -349,6 +362,38 @@ impl Fake {
         failure.map_or(Ok(()), Err)
     }
 
+    /// What a call does last that can be answered late.
+    async fn leave(&self, call: Call) {
+        let late = self.state().late.get(&call).copied();
+        if let Some(late) = late {
+            sleep(late).await;
+        }
+    }
+
+    fn create_now(
+        &self,
+        owner: &Owner,
+        instance: &AssignedInstance,
+        part: &Part,
+        image: Option<&ImageRef>,
+    ) -> Result<ContainerId> {
+        let mut state = self.state();
+        if let Part::Named(name) = part {
+            let spec = instance.template.container(name).map(|spec| &spec.image);
+            let image = image.or(spec).map(ImageRef::with_tag).unwrap_or_default();
+            if !state.images.contains_key(&image) {
+                let message = format!("the node does not have {image}");
+                return Err(error(ErrorKind::ImageMissing, &message));
+            }
+        }
+        let same = |(o, c): &&(Owner, Container)| {
+            o == owner && c.instance == instance.id && c.part == *part
+        };
+        let existing = state.containers.values().find(same);
+        let id = existing.map(|(_, c)| c.id.clone());
+        Ok(id.unwrap_or_else(|| state.add(owner, instance, part)))
+    }
+
     fn start_now(&self, id: &ContainerId) -> Result<()> {
         let now = self.now();
         let mut state = self.state();
@@ -366,6 +411,10 @@ impl Fake {
                 return Ok(());
             };
             container.state = ContainerState::Running { started_at: now };
+            state.started.push(id.clone());
+            let Some((_, container)) = state.containers.get_mut(id) else {
+                return Ok(());
+            };
             let instance = container.instance.clone();
             if let Some(code) = state.crashing.get(&instance).copied()
                 && let Some((_, container)) = state.containers.get_mut(id)
@@ -441,6 +490,7 @@ fn end(container: &mut Container, code: i64, now: Timestamp, serial: u64) {
         let exit = Exit {
             code,
             oom_killed: false,
+            reason: None,
             finished_at: now + Duration::from_nanos(serial),
         };
         container.state = ContainerState::Exited { started_at, exit };
@@ -506,27 +556,16 @@ impl Runtime for Fake {
         image: Option<&ImageRef>,
     ) -> Result<ContainerId> {
         self.enter(Call::Create).await?;
-        let mut state = self.state();
-        if let Part::Named(name) = part {
-            let spec = instance.template.container(name).map(|spec| &spec.image);
-            let image = image.or(spec).map(ImageRef::with_tag).unwrap_or_default();
-            if !state.images.contains_key(&image) {
-                let message = format!("the node does not have {image}");
-                return Err(error(ErrorKind::ImageMissing, &message));
-            }
-        }
-        let same = |(o, c): &&(Owner, Container)| {
-            o == owner && c.instance == instance.id && c.part == *part
-        };
-        let existing = state.containers.values().find(same);
-        let id = existing.map(|(_, c)| c.id.clone());
-        Ok(id.unwrap_or_else(|| state.add(owner, instance, part)))
+        let id = self.create_now(owner, instance, part, image)?;
+        self.leave(Call::Create).await;
+        Ok(id)
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
         self.enter(Call::Start).await?;
         self.start_now(id)?;
         self.tell(id);
+        self.leave(Call::Start).await;
         Ok(())
     }
 

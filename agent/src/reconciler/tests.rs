@@ -581,4 +581,5 @@ async fn a_step_that_breaks_down_brings_the_reconciler_down() {
     assert!(error.is_panic());
 }
 
+mod crashes;
 mod probes;
