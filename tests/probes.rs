@@ -59,6 +59,8 @@ fn a_container_that_is_not_ready_says_why_until_it_is() {
         .to_owned();
     let story = cluster.ok(&["describe", "instance", &name]);
     assert!(story.contains(saw), "{story}");
+    let probe = "readiness   http 8080/readyz every 200ms   GET :8080/readyz answered 503";
+    assert!(story.contains(probe), "{story}");
     cluster.ok(&["delete", "web"]);
 
     cluster.apply(&demo("web", READINESS));
@@ -87,6 +89,26 @@ fn a_container_that_is_not_well_is_restarted_with_backoff_and_says_why() {
         let saw = "liveness probe: GET :8080/livez answered 503 (3 times in a row)";
         status["phase"] == "BackingOff" && restarted && reason.contains(saw)
     });
+}
+
+/// Regression: only from the second one on, which waits, was the reason of a restart told.
+#[test]
+fn the_first_restart_of_what_is_not_well_is_told_with_its_reason() {
+    let cluster = Cluster::start(1);
+    cluster.apply(&demo("web", LIVENESS));
+    tell(&cluster, address(&cluster), "/unhealthy");
+    cluster.eventually("it is restarted and ready again", |cluster| {
+        instance(cluster)["status"]["restarts"] == 1 && is_ready(cluster)
+    });
+    let name = instance(&cluster)["name"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
+    let story = cluster.ok(&["describe", "instance", &name]);
+    let (_, events) = story.split_once("\nEvents\n").expect("it has events");
+    let saw = "liveness probe: GET :8080/livez answered 503 (3 times in a row)";
+    let exited = |line: &str| line.contains("Exited") && line.contains(saw);
+    assert!(events.lines().any(exited), "{story}");
 }
 
 #[test]

@@ -23,6 +23,9 @@ const STABLE_AFTER: SignedDuration = SignedDuration::from_mins(10);
 /// an engine that answers some calls only must not be asked in a tight loop.
 const UNREACHABLE_DELAY: Duration = Duration::from_secs(1);
 
+/// Why a container ended that was stopped because its network had gone.
+pub(crate) const NETWORK_LOST: &str = "the network that it shared was lost";
+
 /// The memory of every instance that has some.
 pub(crate) type Histories = BTreeMap<InstanceId, InstanceHistory>;
 
@@ -139,6 +142,19 @@ impl History {
         (*halted == run).then_some(why)
     }
 
+    /// How a run that began at this time ended, with the reason if it was us who ended it.
+    pub(crate) fn explained(&self, run: Timestamp, exit: &Exit) -> Exit {
+        let reason = match self.halt_of(run) {
+            Some(Halt::Unwell(reason)) => Some(reason.clone()),
+            Some(Halt::NetworkLost) => Some(NETWORK_LOST.to_owned()),
+            Some(Halt::Over) | None => None,
+        };
+        Exit {
+            reason,
+            ..exit.clone()
+        }
+    }
+
     /// Whether the run that began at this time lost its network.
     pub(crate) fn is_cut_off(&self, run: Timestamp) -> bool {
         self.cut_off == Some(run)
@@ -180,8 +196,9 @@ impl History {
             ContainerState::Exited { started_at, exit } => {
                 self.starts = self.starts.max(1);
                 self.ended = Some(*started_at);
-                if self.last_exit.as_ref() != Some(exit) {
-                    self.last_exit = Some(exit.clone());
+                let explained = self.explained(*started_at, exit);
+                if self.last_exit.as_ref() != Some(&explained) {
+                    self.last_exit = Some(explained);
                     return self.ended(member, role, (*started_at, exit), now);
                 }
             }
@@ -310,6 +327,7 @@ mod tests {
         let exit = Exit {
             code: 1,
             oom_killed: false,
+            reason: None,
             finished_at,
         };
         container(ContainerState::Exited { started_at, exit })

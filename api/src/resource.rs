@@ -13,10 +13,10 @@ use uuid::Uuid;
 use crate::{
     apply::FieldChange,
     ids::{
-        InstanceId, Namespace, NodeName, RevisionNumber, Slot, Uid, Version, WorkloadKey,
-        WorkloadName,
+        ContainerName, InstanceId, Namespace, NodeName, RevisionNumber, Slot, Uid, Version,
+        WorkloadKey, WorkloadName,
     },
-    spec::{Kind, Port, ScalarText, UpdateOrder, WorkloadSpec},
+    spec::{Kind, Port, Probes, ScalarText, UpdateOrder, WorkloadSpec},
     status::InstanceStatus,
     validate::FieldError,
 };
@@ -474,6 +474,9 @@ pub struct Instance {
     /// The ports that this revision declares.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
+    /// The probes that this revision declares, by container.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<ContainerName, Probes>,
     /// The node that was chosen, if one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,

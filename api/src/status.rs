@@ -233,19 +233,24 @@ pub struct Exit {
     /// Whether the kernel killed it for its memory.
     #[serde(default)]
     pub oom_killed: bool,
+    /// Why its agent ended it, if it did so in order to restart it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// When it ended.
     pub finished_at: Timestamp,
 }
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.oom_killed {
-            return write!(f, "out of memory (exit code {})", self.code);
-        }
-        match self.code {
-            137 => f.write_str("killed (exit code 137)"),
-            143 => f.write_str("terminated (exit code 143)"),
-            code => write!(f, "exit code {code}"),
+        match (self.oom_killed, self.code) {
+            (true, code) => write!(f, "out of memory (exit code {code})"),
+            (false, 137) => f.write_str("killed (exit code 137)"),
+            (false, 143) => f.write_str("terminated (exit code 143)"),
+            (false, code) => write!(f, "exit code {code}"),
+        }?;
+        match &self.reason {
+            Some(reason) => write!(f, ", {reason}"),
+            None => Ok(()),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     duration::Span,
     ids::ContainerName,
-    spec::{ContainerSpec, Kind, Port, RestartPolicy, ScalarText, Volume, WorkloadSpec},
+    spec::{ContainerSpec, Kind, Port, Probes, RestartPolicy, ScalarText, Volume, WorkloadSpec},
 };
 
 /// What an instance is made from. Two equal templates are one revision: how many copies there
@@ -61,6 +61,13 @@ impl InstanceTemplate {
     /// The ports of all containers, which share one network.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
         self.containers.iter().flat_map(|c| &c.ports)
+    }
+
+    /// The probes of each container that has some.
+    #[must_use]
+    pub fn probes(&self) -> BTreeMap<ContainerName, Probes> {
+        let probed = self.containers.iter().filter(|c| !c.probes.is_empty());
+        probed.map(|c| (c.name.clone(), c.probes.clone())).collect()
     }
 }
 

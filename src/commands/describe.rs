@@ -11,6 +11,7 @@ use windlass_api::{
     event::Event,
     ids::{InstanceId, NameError, Namespace, NodeName, WorkloadKey, WorkloadName},
     resource::{Instance, Node, Workload},
+    spec::{Check, Probe},
 };
 
 use super::Context;
@@ -236,6 +237,20 @@ fn ago(now: Timestamp, then: Timestamp) -> String {
 fn joined(parts: impl Iterator<Item = String>) -> Option<String> {
     let parts: Vec<String> = parts.collect();
     (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// What a probe does, like `http 8080/healthz every 5s`.
+fn probe_words(probe: &Probe) -> String {
+    let check = probe.checks().next().map(|check| match check {
+        Check::Http(http) => format!("http {}{}", http.port, http.path),
+        Check::Tcp(tcp) => format!("tcp {}", tcp.port),
+        Check::Exec(exec) => format!("exec {}", exec.command.join(" ")),
+        Check::Grpc(grpc) => match &grpc.service {
+            Some(service) => format!("grpc {} {service}", grpc.port),
+            None => format!("grpc {}", grpc.port),
+        },
+    });
+    format!("{} every {}", check.unwrap_or_default(), probe.interval)
 }
 
 #[cfg(test)]

@@ -264,6 +264,7 @@ fn inspected_state(response: &ContainerInspectResponse) -> Option<ContainerState
             exit: Exit {
                 code: state.exit_code?,
                 oom_killed: state.oom_killed.unwrap_or_default(),
+                reason: None,
                 finished_at: time(state.finished_at.as_ref())?,
             },
         }),

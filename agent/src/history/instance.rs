@@ -104,6 +104,7 @@ mod tests {
         let exit = Exit {
             code: 137,
             oom_killed: false,
+            reason: None,
             finished_at: at(secs + 1),
         };
         let state = ContainerState::Exited {

@@ -9,7 +9,7 @@ use windlass_api::{
 };
 
 use crate::{
-    history::{Halt, History, InstanceHistory, Role},
+    history::{Halt, History, InstanceHistory, NETWORK_LOST, Role},
     runtime::{Container, ContainerState, Part, shares_network},
 };
 
@@ -214,7 +214,7 @@ impl<'a> Seat<'a> {
         let (run, exit) = self.last_end()?;
         match self.history.and_then(|history| history.halt_of(run)) {
             Some(Halt::Unwell(reason)) => Some(reason.clone()),
-            Some(Halt::NetworkLost) => Some("the network that it shared was lost".to_owned()),
+            Some(Halt::NetworkLost) => Some(NETWORK_LOST.to_owned()),
             Some(Halt::Over) => None,
             None => (exit.code != 0 || exit.oom_killed).then(|| exit.to_string()),
         }

@@ -46,7 +46,7 @@ impl<'a> Instance<'a> {
             readiness: readiness(&phase, &containers),
             phase,
             restarts: containers.iter().map(|container| container.restarts).sum(),
-            last_exit: last_exit.cloned(),
+            last_exit,
             last_log: self.history.last_log().to_vec(),
             address: self.address(),
             containers,
@@ -77,10 +77,7 @@ impl<'a> Instance<'a> {
             readiness: readiness(&phase, &containers),
             phase,
             restarts: containers.iter().map(|container| container.restarts).sum(),
-            last_exit: exits
-                .into_iter()
-                .max_by_key(|exit| exit.finished_at)
-                .cloned(),
+            last_exit: exits.into_iter().max_by_key(|exit| exit.finished_at),
             last_log: self.history.last_log().to_vec(),
             address: self.address(),
             containers,
@@ -118,7 +115,7 @@ impl<'a> Instance<'a> {
             state,
             readiness: self.readiness(seat),
             restarts: history.map_or(0, History::restarts),
-            last_exit: last_exit(seat).cloned(),
+            last_exit: last_exit(seat),
             id: container.map(|container| container.id.0.clone()),
             image_id: container.map(|container| container.image_id.clone()),
             image_digest: container.and_then(|container| container.image_digest.clone()),
@@ -153,9 +150,13 @@ impl<'a> Instance<'a> {
 }
 
 /// How a container last ended: as it is seen, or as it is remembered.
-fn last_exit<'a>(seat: &Seat<'a>) -> Option<&'a Exit> {
-    let remembered = || seat.history?.last_exit();
-    seat.exit().map(|(_, exit)| exit).or_else(remembered)
+fn last_exit(seat: &Seat<'_>) -> Option<Exit> {
+    let remembered = || seat.history?.last_exit().cloned();
+    let seen = seat.exit().map(|(run, exit)| match seat.history {
+        Some(history) => history.explained(run, exit),
+        None => exit.clone(),
+    });
+    seen.or_else(remembered)
 }
 
 /// The init containers, then the others, each in the order of the manifest.

@@ -144,6 +144,7 @@ fn ended(started_at: Timestamp, code: i64, finished_at: Timestamp) -> ContainerS
     let exit = Exit {
         code,
         oom_killed: false,
+        reason: None,
         finished_at,
     };
     ContainerState::Exited { started_at, exit }

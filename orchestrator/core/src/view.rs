@@ -51,6 +51,7 @@ pub fn instance(cluster: &Cluster, record: &InstanceRecord) -> Instance {
         ports: template
             .map(|t| t.ports().cloned().collect())
             .unwrap_or_default(),
+        probes: template.map(|t| t.probes()).unwrap_or_default(),
         node: record.node.clone(),
         goal: record.goal,
         node_lost: cluster.is_out_of_sight(record),

@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use windlass_api::{
     resource::Instance,
+    spec::Probes,
     status::{ContainerPhase, ContainerStatus, Exit, Phase, Readiness},
 };
 
-use super::{ago, joined, write_fields, write_table};
+use super::{ago, joined, probe_words, write_fields, write_table};
 use crate::{
     output::{
         age::{age, until},
@@ -84,7 +85,47 @@ pub(super) fn write(instance: &Instance, now: Timestamp, out: &mut impl Write) -
     for container in &status.containers {
         table.row(container_cells(container, now));
     }
-    write_table("Containers", table, out)
+    write_table("Containers", table, out)?;
+    write_probes(instance, out)
+}
+
+fn write_probes(instance: &Instance, out: &mut impl Write) -> io::Result<()> {
+    let containers = &instance.status.containers;
+    let mut table = Table::new(vec!["CONTAINER", "PROBE", "CHECK", "RESULT"]);
+    let mut is_empty = true;
+    for container in containers {
+        let probes = instance.probes.get(&container.name);
+        for (name, probe) in probes.into_iter().flat_map(Probes::each) {
+            is_empty = false;
+            table.row(vec![
+                Cell::new(&container.name),
+                Cell::new(name),
+                Cell::new(probe_words(probe)),
+                result(container, name),
+            ]);
+        }
+    }
+    if is_empty {
+        return Ok(());
+    }
+    write_table("Probes", table, out)
+}
+
+/// What the probe of this name says of a container, as far as the container's readiness tells.
+fn result(container: &ContainerStatus, name: &str) -> Cell {
+    let runs = matches!(container.state, ContainerPhase::Running { .. });
+    match &container.readiness {
+        Readiness::NotReady {
+            reason: Some(reason),
+        } => match reason.strip_prefix(&format!("{name} probe: ")) {
+            Some(saw) => Cell::styled(style::BAD, saw),
+            None => Cell::or_dash(None::<String>),
+        },
+        // Whether it failed, but not too often yet, is known to its agent only.
+        Readiness::Ready if runs && name == "liveness" => Cell::styled(style::GOOD, "lives"),
+        Readiness::Ready if runs => Cell::styled(style::GOOD, "passed"),
+        Readiness::Ready | Readiness::NotReady { reason: None } => Cell::or_dash(None::<String>),
+    }
 }
 
 fn container_cells(container: &ContainerStatus, now: Timestamp) -> Vec<Cell> {

@@ -90,6 +90,7 @@ fn each_container_of_an_instance_is_told() {
     init.last_exit = Some(Exit {
         code: 0,
         oom_killed: false,
+        reason: None,
         finished_at: NOW,
     });
     let mut main = fixtures::container("c2");
@@ -108,6 +109,42 @@ fn each_container_of_an_instance_is_told() {
            fill   exited           no             0          exit code 0, 0s ago   0123456789ab   -\n  \
            main   running for 0s   no: http 503   2          -                     c2             -\n"
     );
+}
+
+#[test]
+fn each_probe_of_an_instance_is_told_with_what_it_saw() {
+    let mut instance = fixtures::instance("web-0-1", RUNNING);
+    let probes = json!({ "main": {
+        "startup": { "tcp": { "port": 8080 }, "interval": "1s" },
+        "readiness": { "http": { "port": 8080, "path": "/readyz" } },
+        "liveness": { "exec": { "command": ["check", "-v"] } },
+    }});
+    instance.probes = serde_json::from_value(probes).unwrap();
+    let mut main = fixtures::container("c2");
+    main.readiness = Readiness::NotReady {
+        reason: Some("readiness probe: GET :8080/readyz answered 503".to_owned()),
+    };
+    instance.status.containers = vec![main];
+    let told = |instance: &Instance| {
+        let mut out = Vec::new();
+        instance::write(instance, NOW, &mut out).unwrap();
+        let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
+        text.split_once("\nProbes\n").unwrap().1.to_owned()
+    };
+    assert_eq!(
+        told(&instance),
+        "  CONTAINER   PROBE       CHECK                        RESULT\n  \
+           main        startup     tcp 8080 every 1s            -\n  \
+           main        readiness   http 8080/readyz every 10s   GET :8080/readyz answered 503\n  \
+           main        liveness    exec check -v every 10s      -\n"
+    );
+    instance.status.containers[0].readiness = Readiness::Ready;
+    let told = told(&instance);
+    let results = told
+        .lines()
+        .skip(1)
+        .map(|line| line.rsplit("  ").next().unwrap().trim());
+    assert_eq!(results.collect::<Vec<_>>(), ["passed", "passed", "lives"]);
 }
 
 #[test]

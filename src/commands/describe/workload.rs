@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use windlass_api::{
     resource::{JobState, JobStatus, RolloutStatus, ScheduleStatus, Workload},
-    spec::{Check, ContainerSpec, Probe, UpdateOrder, WorkloadSpec},
+    spec::{ContainerSpec, UpdateOrder, WorkloadSpec},
 };
 
-use super::{ago, joined, write_fields, write_indented, write_table, write_title};
+use super::{ago, joined, probe_words, write_fields, write_indented, write_table, write_title};
 use crate::output::{
     self,
     age::until,
@@ -199,18 +199,4 @@ fn container_cells(container: &ContainerSpec, role: &str) -> Vec<Cell> {
         Cell::new(&container.image),
         Cell::or_dash(joined(probes)),
     ]
-}
-
-/// What a probe does, like `http 8080/healthz every 5s`.
-fn probe_words(probe: &Probe) -> String {
-    let check = probe.checks().next().map(|check| match check {
-        Check::Http(http) => format!("http {}{}", http.port, http.path),
-        Check::Tcp(tcp) => format!("tcp {}", tcp.port),
-        Check::Exec(exec) => format!("exec {}", exec.command.join(" ")),
-        Check::Grpc(grpc) => match &grpc.service {
-            Some(service) => format!("grpc {} {service}", grpc.port),
-            None => format!("grpc {}", grpc.port),
-        },
-    });
-    format!("{} every {}", check.unwrap_or_default(), probe.interval)
 }

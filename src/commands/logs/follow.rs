@@ -413,6 +413,7 @@ mod tests {
             container.last_exit = Some(Exit {
                 code: 1,
                 oom_killed: false,
+                reason: None,
                 finished_at,
             });
             container

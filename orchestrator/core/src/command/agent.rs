@@ -6,7 +6,10 @@ use windlass_api::{
     event::{Severity, Subject},
     ids::{Epoch, Generation, InstanceId, NodeName},
     resource::{Goal, Scheduling},
-    status::{ContainerPhase, InstanceStatus, LAST_LOG_LINES_MAX, NodeState, Phase, Readiness},
+    spec::{ContainerSpec, Kind},
+    status::{
+        ContainerPhase, Exit, InstanceStatus, LAST_LOG_LINES_MAX, NodeState, Phase, Readiness,
+    },
     validate::{CONTAINERS_MAX, validate_node},
     wire::{Hello, IMAGES_MAX, Observed, PROTOCOL, ResolvedImage, RuntimeHealth, Scope},
 };
@@ -132,6 +135,7 @@ fn bounded(mut status: InstanceStatus) -> InstanceStatus {
         | Phase::Succeeded => {}
     }
     clip_readiness(&mut status.readiness);
+    clip_exit(status.last_exit.as_mut());
     status.last_log.truncate(LAST_LOG_LINES_MAX);
     status
         .last_log
@@ -140,6 +144,7 @@ fn bounded(mut status: InstanceStatus) -> InstanceStatus {
     status.containers.truncate(CONTAINERS_MAX);
     for container in &mut status.containers {
         clip_readiness(&mut container.readiness);
+        clip_exit(container.last_exit.as_mut());
         if let ContainerPhase::Waiting { reason } = &mut container.state {
             *reason = reason.as_deref().map(clipped);
         }
@@ -152,6 +157,12 @@ fn bounded(mut status: InstanceStatus) -> InstanceStatus {
         }
     }
     status
+}
+
+fn clip_exit(exit: Option<&mut Exit>) {
+    if let Some(exit) = exit {
+        exit.reason = exit.reason.as_deref().map(clipped);
+    }
 }
 
 fn clip_readiness(readiness: &mut Readiness) {
@@ -362,7 +373,7 @@ fn note_status(txn: &mut Transaction, instance: &InstanceRecord, status: &Instan
     }
     let ready = status.phase.is_running() && status.readiness.is_ready();
     match (&status.readiness, instance.ready_since) {
-        (Readiness::Ready, None) if ready => {
+        (Readiness::Ready, None) if ready && is_for_serving(txn, instance) => {
             txn.event(subject, Severity::Normal, "Ready", "it can serve");
         }
         // What does not run has an event that says more.
@@ -383,6 +394,16 @@ fn note_status(txn: &mut Transaction, instance: &InstanceRecord, status: &Instan
         instance.ready_since = ready.then(|| instance.ready_since.unwrap_or(now));
         instance.status = status;
     });
+}
+
+/// Whether that an instance can serve is news: that a job runs says nothing of the kind, unless it
+/// was given a probe to say so.
+fn is_for_serving(txn: &Transaction, instance: &InstanceRecord) -> bool {
+    let template = txn.cluster().template_of(instance);
+    template.is_none_or(|template| {
+        let probed = |container: &ContainerSpec| container.probes.readiness.is_some();
+        template.kind != Kind::Job || template.containers.iter().any(probed)
+    })
 }
 
 /// Notes which images the containers run, for all that will be made from the same revision: what

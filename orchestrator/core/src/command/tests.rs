@@ -311,6 +311,7 @@ fn exits_are_told_with_their_reason() {
     status.last_exit = Some(Exit {
         code: 3,
         oom_killed: false,
+        reason: None,
         finished_at: now,
     });
     let report = Observed {
@@ -410,6 +411,34 @@ fn report(txn: &mut Transaction, id: &windlass_api::ids::InstanceId, status: ser
         generation: Generation(0),
     };
     agent::observed(txn, &"n1".parse().unwrap(), &report);
+}
+
+#[test]
+fn a_job_that_runs_is_not_said_to_serve_unless_it_has_a_probe_for_it() {
+    let events = |spec: serde_json::Value| {
+        let mut txn = transaction();
+        agent::hello(&mut txn, &hello(1)).unwrap();
+        let job = json!({ "kind": "Job", "name": "load", "spec": spec });
+        apply(&mut txn, &[serde_json::from_value(job).unwrap()], &uids(1)).unwrap();
+        plan(&mut txn, &plan::Scope::All);
+        let id = txn.cluster().instances.keys().next().unwrap().clone();
+        let ready = json!({ "state": "Ready" });
+        let status =
+            json!({ "phase": "Running", "startedAt": "2020-01-01T00:00:00Z", "readiness": ready });
+        report(&mut txn, &id, status);
+        let events = txn
+            .cluster()
+            .events
+            .values()
+            .map(|event| event.reason.clone());
+        events.collect::<Vec<_>>()
+    };
+    let plain = events(json!({ "image": "a" }));
+    assert!(plain.contains(&"Running".to_owned()), "{plain:?}");
+    assert!(!plain.contains(&"Ready".to_owned()), "{plain:?}");
+    let probe = json!({ "readiness": { "tcp": { "port": 80 } } });
+    let probed = events(json!({ "image": "a", "probes": probe }));
+    assert!(probed.contains(&"Ready".to_owned()), "{probed:?}");
 }
 
 #[test]

@@ -102,6 +102,7 @@ fn account_instance(
         let exit = end_of_main(txn.cluster(), instance).unwrap_or(Exit {
             code: 0,
             oom_killed: false,
+            reason: None,
             finished_at: now,
         });
         if spec.completions > 1 {

@@ -121,6 +121,7 @@ impl Works {
             let exit = Exit {
                 code,
                 oom_killed: false,
+                reason: None,
                 finished_at,
             };
             status.phase = match code {

@@ -301,6 +301,7 @@ fn a_job_that_a_drain_stops_goes_on_elsewhere_and_has_not_failed() {
     killed.last_exit = Some(windlass_api::status::Exit {
         code: 137,
         oom_killed: false,
+        reason: None,
         finished_at: world.now,
     });
     world.run_agents();

@@ -179,6 +179,7 @@ impl World {
                 next.last_exit = Some(Exit {
                     code: 1,
                     oom_killed: false,
+                    reason: None,
                     finished_at: self.now,
                 });
                 next.last_log = vec!["cannot open config".to_owned()];
@@ -340,6 +341,7 @@ fn ended(before: &InstanceStatus, code: i64, finished_at: Timestamp) -> Instance
     let exit = Exit {
         code,
         oom_killed: false,
+        reason: None,
         finished_at,
     };
     let phase = match code {

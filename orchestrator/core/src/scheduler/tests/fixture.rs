@@ -128,6 +128,7 @@ pub(super) fn exit(code: i64, finished_at: Timestamp) -> Option<Exit> {
     Some(Exit {
         code,
         oom_killed: false,
+        reason: None,
         finished_at,
     })
 }

@@ -193,6 +193,7 @@ fn restarts_by_the_agent_count_towards_the_limit() {
         status.last_exit = Some(Exit {
             code: 5,
             oom_killed: false,
+            reason: None,
             finished_at,
         });
         works.sync(1);
