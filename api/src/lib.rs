@@ -18,7 +18,6 @@ pub mod image;
 pub mod list;
 pub mod problem;
 pub mod quantity;
-pub mod rebalance;
 pub mod resource;
 pub mod selector;
 #[cfg(feature = "socket")]
