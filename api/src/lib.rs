@@ -18,6 +18,7 @@ pub mod image;
 pub mod list;
 pub mod problem;
 pub mod quantity;
+pub mod rebalance;
 pub mod resource;
 pub mod selector;
 #[cfg(feature = "socket")]

@@ -21,7 +21,7 @@ pub use container::{
     ContainerSpec, Limits, Mount, Port, Protocol, PullPolicy, Resources, Scratch, Volume,
 };
 pub use job::{Concurrency, JobHistory, Schedule, ScheduleError, Zone, ZoneError};
-pub use placement::{Placement, Strategy};
+pub use placement::{Placement, Rebalance, Strategy};
 pub use probe::{
     Check, ExecCheck, GrpcCheck, HttpCheck, PortRef, PortRefError, PreStop, Probe, Probes,
     StatusRange, StatusRangeError, TcpCheck,
@@ -312,6 +312,10 @@ kind_spec! {
         /// How copies are replaced by those of a new revision.
         #[serde(default, skip_serializing_if = "UpdatePolicy::is_default")]
         pub update: UpdatePolicy,
+        /// Whether copies move by themselves when nodes come that would be better for them. A move
+        /// keeps the bounds of `update`. Default `manual`: only `windlass rebalance` moves them.
+        #[serde(default, skip_serializing_if = "Rebalance::is_manual")]
+        pub rebalance: Rebalance,
     }
 }
 

@@ -35,6 +35,25 @@ impl Placement {
     }
 }
 
+/// Who decides that a running copy moves to a node where it is better placed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Rebalance {
+    /// An operator, with `windlass rebalance`.
+    #[default]
+    Manual,
+    /// The server too, one copy at a time, and each at most every ten minutes.
+    Auto,
+}
+
+impl Rebalance {
+    /// Whether only an operator decides.
+    #[must_use]
+    pub fn is_manual(&self) -> bool {
+        *self == Self::Manual
+    }
+}
+
 /// Which of the nodes that fit is best.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Strategy {
