@@ -11,9 +11,9 @@ use windlass_api::{
 use crate::{
     chore,
     commands::{
-        agent, apply, backup, cluster, completion, cordon, cp, delete, describe, dev, events, exec,
-        get, job, logs, pack, plan, port_forward, restart, rollout, scale, server, top, version,
-        wait,
+        agent, apply, backup, cluster, completion, cordon, cp, delete, describe, dev, drain,
+        events, exec, get, job, logs, node, pack, plan, port_forward, rebalance, restart, rollout,
+        scale, server, top, version, wait,
     },
     demo,
     error::{EXIT_CODES, ErrorFormat},
@@ -116,8 +116,12 @@ pub(crate) enum Command {
     Events(events::Events),
     /// Place no new instances on nodes; what runs there runs on
     Cordon(cordon::Nodes),
-    /// Place instances on nodes again
+    Drain(drain::Drain),
+    /// Place instances on nodes again, which also ends a drain
     Uncordon(cordon::Nodes),
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    Rebalance(rebalance::Rebalance),
     #[command(subcommand)]
     Cluster(cluster::Cluster),
     #[command(subcommand)]
@@ -156,6 +160,9 @@ impl Command {
             Self::Wait(args) => args.output.into(),
             Self::Events(args) => args.options.output.into(),
             Self::Cordon(args) | Self::Uncordon(args) => args.output.into(),
+            Self::Drain(args) => args.output.into(),
+            Self::Node(args) => args.output().into(),
+            Self::Rebalance(args) => args.output.into(),
             Self::Cluster(args) => args.output().into(),
             Self::Version(args) => args.output.into(),
             Self::Exec(_)

@@ -24,16 +24,19 @@ pub(crate) mod cp;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod dev;
+pub(crate) mod drain;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod job;
 pub(crate) mod logs;
+pub(crate) mod node;
 pub(crate) mod pack;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod port_forward;
 pub(crate) mod process;
+pub(crate) mod rebalance;
 pub(crate) mod restart;
 pub(crate) mod rollout;
 pub(crate) mod scale;
@@ -102,6 +105,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Wait(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Events(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Cordon(args) => with_server(&global, async |to| args.cordon(&to).await),
+        Command::Drain(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Node(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Rebalance(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Uncordon(args) => with_server(&global, async |to| args.uncordon(&to).await),
         Command::Cluster(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Version(args) => with_server(&global, async |to| args.run(&to).await),

@@ -23,11 +23,11 @@ mod stop;
 pub(crate) use self::{
     display::Display,
     follow::follow,
-    standing::{Standing, Until, are_canaries_waiting},
+    standing::{Standing, Until, are_canaries_waiting, describe_instance},
 };
 
 /// How often a live area is drawn again: smooth for the eye, cheap for the terminal.
-const DRAW_EVERY: Duration = Duration::from_millis(100);
+pub(crate) const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// A workload that is waited for.
 #[derive(Debug, Clone)]

@@ -31,9 +31,10 @@ use crate::{
     apply::{ApplyRequest, ApplyResponse},
     ids::{ContainerName, InstanceId, Namespace, NodeName, Version, WorkloadKey},
     list::List,
+    rebalance::{RebalanceRequest, RebalanceResponse},
     resource::{
-        ClusterInfo, Instance, Manifest, Node, NodePatch, Revision, RolloutAction, RunJob, Scale,
-        ServerInfo, Workload,
+        ClusterInfo, DrainRequest, Instance, Manifest, Node, NodePatch, Revision, RolloutAction,
+        RunJob, Scale, ServerInfo, Workload,
     },
     wire::LogOptions,
 };
@@ -52,6 +53,24 @@ pub enum Precondition {
     None,
     /// Only what has this version.
     Version(Version),
+}
+
+/// Whether something is done although it stops what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// It is not.
+    No,
+    /// It is.
+    Yes,
+}
+
+/// Whether only to say what would be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DryRun {
+    /// It is done.
+    No,
+    /// Nothing is done.
+    Yes,
 }
 
 /// Speaks to one server. Clones share their connections.
@@ -287,9 +306,52 @@ impl Client {
     /// Changes what an operator decides about a node.
     ///
     /// # Errors
+    /// See [`Error`]; a problem with the code `version-conflict` if `precondition` does not hold.
+    pub async fn patch_node(
+        &self,
+        name: &NodeName,
+        patch: &NodePatch,
+        precondition: Precondition,
+    ) -> Result<Node, Error> {
+        let call = Call::write(Method::PATCH, node_path(name))
+            .with_json(patch)
+            .on(precondition);
+        self.exchange.json(&call).await
+    }
+
+    /// Has everything leave a node.
+    ///
+    /// # Errors
     /// See [`Error`].
-    pub async fn patch_node(&self, name: &NodeName, patch: &NodePatch) -> Result<Node, Error> {
-        self.send(Method::PATCH, node_path(name), patch).await
+    pub async fn drain_node(&self, name: &NodeName, drain: &DrainRequest) -> Result<Node, Error> {
+        let path = format!("{}/drain", node_path(name));
+        self.send(Method::POST, path, drain).await
+    }
+
+    /// Takes a node out of the cluster; with `force` also if something is stopped by that.
+    ///
+    /// # Errors
+    /// See [`Error`]; a problem with the code `conflict` if something would be stopped.
+    pub async fn remove_node(&self, name: &NodeName, force: Force) -> Result<(), Error> {
+        let mut query = Query::default();
+        query.push("force", force == Force::Yes);
+        let path = query.appended_to(&node_path(name));
+        self.exchange.done(&Call::write(Method::DELETE, path)).await
+    }
+
+    /// Moves instances so that the load of the nodes is more even.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn rebalance(
+        &self,
+        request: &RebalanceRequest,
+        dry_run: DryRun,
+    ) -> Result<RebalanceResponse, Error> {
+        let mut query = Query::default();
+        query.push("dryRun", dry_run == DryRun::Yes);
+        let path = query.appended_to("/v1/rebalance");
+        self.send(Method::POST, path, request).await
     }
 
     /// Applies resources: all of them, or none.

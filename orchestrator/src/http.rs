@@ -36,6 +36,7 @@ mod operation;
 mod operations;
 mod page;
 mod parameters;
+mod rebalance;
 mod rollouts;
 mod server;
 mod session;

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 use windlass_api::{
+    client::Precondition,
     ids::NodeName,
     resource::{NodePatch, SchedulingChange},
 };
@@ -55,7 +56,10 @@ impl Nodes {
             ..NodePatch::default()
         };
         for Named { name, .. } in &self.names {
-            let node = context.client.patch_node(name, &patch).await?;
+            let node = context
+                .client
+                .patch_node(name, &patch, Precondition::None)
+                .await?;
             match self.output {
                 TextFormat::Json => output::json_line(&node)?,
                 TextFormat::Text => writeln!(output::stdout(), "node {name} {done}")?,

@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// The nodes that were not removed.
+const REMAINING: &str = "scheduling!=Removed";
+
 /// List workloads, instances, nodes or events.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
@@ -38,6 +41,9 @@ pub(crate) struct Get {
     /// Only these; all if none is named
     #[arg(value_name = "NAME")]
     names: Vec<Named<InstanceId>>,
+    /// Of nodes, also those that were removed
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     pub(crate) options: ListOptions,
 }
@@ -95,7 +101,12 @@ pub(crate) struct ListOptions {
 
 impl Get {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let Self { of, names, options } = self;
+        let Self {
+            of,
+            names,
+            all,
+            options,
+        } = self;
         match of {
             Collection::Workloads => list::<Workload>(context, &options, &names).await,
             Collection::Services => list_kind(context, options, &names, Kind::Service).await,
@@ -103,7 +114,8 @@ impl Get {
             Collection::Jobs => list_kind(context, options, &names, Kind::Job).await,
             Collection::Cronjobs => list_kind(context, options, &names, Kind::CronJob).await,
             Collection::Instances => list::<Instance>(context, &options, &names).await,
-            Collection::Nodes => list::<Node>(context, &options, &names).await,
+            Collection::Nodes if all => list::<Node>(context, &options, &names).await,
+            Collection::Nodes => list_nodes(context, options, &names).await,
             Collection::Events => list::<Event>(context, &options, &names).await,
         }
     }
@@ -151,6 +163,21 @@ async fn list_kind(
     .field("kind", kind)
     .fields;
     list::<Workload>(context, &options, names).await
+}
+
+/// Lists nodes. Those that were removed are only shown if they are asked for.
+async fn list_nodes(
+    context: &Context,
+    mut options: ListOptions,
+    names: &[Named<InstanceId>],
+) -> Result<(), Failure> {
+    if names.is_empty() && !options.fields.to_string().contains("scheduling") {
+        options.fields = format!("{},{REMAINING}", options.fields)
+            .trim_start_matches(',')
+            .parse()
+            .expect("a selector and a condition are a selector");
+    }
+    list::<Node>(context, &options, names).await
 }
 
 async fn list<T: Row + Serialize>(

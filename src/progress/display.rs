@@ -79,8 +79,44 @@ impl Display {
     }
 
     /// Whether it is to be drawn again and again.
-    pub(super) fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         matches!(self.mode, Mode::Live { .. })
+    }
+
+    /// Shows a heading and, below it, what there is to say of each of several things by name: for
+    /// what is no workload. Elsewhere than on a terminal only what is new is said.
+    pub(crate) fn show(
+        &mut self,
+        heading: &str,
+        below: &BTreeMap<String, (Style, String)>,
+    ) -> io::Result<()> {
+        match &mut self.mode {
+            Mode::Silent => Ok(()),
+            Mode::Lines(said) => {
+                let gone = said.keys().filter(|n| !below.contains_key(*n)).cloned();
+                for name in gone.collect::<Vec<_>>() {
+                    said.remove(&name);
+                    print_line(&format!("{} gone", short(&name)))?;
+                }
+                let mut below = below.iter();
+                below.try_for_each(|(name, (_, text))| say_if_new(name, text.clone(), said))
+            }
+            Mode::Live { height, drawn } => {
+                let (columns, rows) = terminal_size();
+                let mut lines = vec![Line {
+                    style: style::NAME,
+                    marker: SPINNER[*drawn % SPINNER.len()],
+                    text: printable(heading),
+                }];
+                lines.extend(below.iter().map(|(name, (style, text))| Line {
+                    style: *style,
+                    marker: "·",
+                    text: printable(&format!("  {} {text}", short(name))),
+                }));
+                *drawn += 1;
+                redraw(height, &clipped(lines, rows.saturating_sub(2)), columns)
+            }
+        }
     }
 
     pub(super) fn begin(
@@ -156,7 +192,7 @@ impl Display {
     }
 
     /// The wait has failed, which is told elsewhere with its reasons.
-    pub(super) fn clear(&mut self) -> io::Result<()> {
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
         match &mut self.mode {
             Mode::Live { height, .. } => redraw(height, &[], TERMINAL.0),
             Mode::Silent | Mode::Lines(_) => Ok(()),
@@ -252,6 +288,11 @@ pub(super) fn area(
             }
         }
     }
+    clipped(lines, rows)
+}
+
+/// As many of the lines as there is room for.
+fn clipped(mut lines: Vec<Line>, rows: usize) -> Vec<Line> {
     if lines.len() > rows && rows > 0 {
         let left_out = lines.len() - (rows - 1);
         lines.truncate(rows - 1);

@@ -239,7 +239,7 @@ fn describe_status(workload: &Workload) -> String {
 }
 
 /// What an instance does, in words.
-pub(super) fn describe_instance(instance: &Instance) -> String {
+pub(crate) fn describe_instance(instance: &Instance) -> String {
     let on = instance
         .node
         .as_ref()

@@ -117,7 +117,7 @@ async fn a_write_whose_connection_broke_is_sent_again_with_the_same_key() {
     let patch = NodePatch::default();
     assert_eq!(
         client
-            .patch_node(&"a".parse().unwrap(), &patch)
+            .patch_node(&"a".parse().unwrap(), &patch, Precondition::None)
             .await
             .unwrap()
             .name
@@ -146,7 +146,11 @@ async fn two_writes_have_two_keys() {
     let (client, requests) = serve(answers).await;
     for _ in 0..2 {
         client
-            .patch_node(&"a".parse().unwrap(), &NodePatch::default())
+            .patch_node(
+                &"a".parse().unwrap(),
+                &NodePatch::default(),
+                Precondition::None,
+            )
             .await
             .unwrap();
     }

@@ -31,6 +31,7 @@ mod fleet;
 mod job;
 mod moves;
 mod placement;
+pub mod rebalance;
 mod relocation;
 mod replace;
 mod rollout;

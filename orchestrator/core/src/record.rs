@@ -286,6 +286,16 @@ impl NodeRecord {
         matches!(self.scheduling, Scheduling::Removed { .. })
     }
 
+    /// Its state by name; how one is that was removed is of interest to nobody.
+    #[must_use]
+    pub fn state_name(&self) -> &'static str {
+        if self.is_removed() {
+            self.scheduling.name()
+        } else {
+            self.state.name()
+        }
+    }
+
     /// Whether nobody has heard from it for too long.
     #[must_use]
     pub fn is_lost(&self) -> bool {

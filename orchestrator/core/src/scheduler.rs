@@ -9,6 +9,7 @@
 //! that has a record there, since one that is to stop uses them until it is gone; only one of a job
 //! that has ended uses nothing. What a score counts is only those that are there to stay.
 
+mod better;
 mod candidates;
 mod explanation;
 mod filter;
@@ -27,6 +28,7 @@ use windlass_api::{
     template::InstanceTemplate,
 };
 
+pub(crate) use self::better::Better;
 pub use self::{
     explanation::{Explanation, Failure},
     filter::Filter,

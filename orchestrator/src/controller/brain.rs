@@ -12,7 +12,7 @@ use windlass_core::{
     cluster::Cluster,
     command::{self, Applied, Refusal},
     lease::{Leases, Moment},
-    plan::{Report, Scope, plan},
+    plan::{Report, Scope, plan, rebalance},
     record::Change,
     transaction::Transaction,
 };
@@ -217,6 +217,7 @@ impl Brain {
         let scope = match look {
             Look::AtEverything => {
                 self.wake = None;
+                rebalance::by_itself(&mut decision.txn);
                 Scope::All
             }
             Look::AtWhatChanged => Scope::of_changes(&self.cluster, &decision.txn),

@@ -5,11 +5,13 @@ use uuid::Uuid;
 use windlass_api::{
     apply::Outcome,
     ids::{NodeName, Uid, Version, WorkloadKey},
+    rebalance::PlannedMove,
     resource::{DrainRequest, Manifest, NodePatch, RolloutAction, RunJob},
 };
 use windlass_core::{
     cluster::Cluster,
     command::{self, Applied, Force, Refusal, idempotency},
+    plan::rebalance,
     transaction::Transaction,
 };
 
@@ -36,6 +38,8 @@ pub enum Write {
     AcceptRestore,
     /// Have everything leave a node.
     DrainNode(NodeName, DrainRequest, Option<Version>),
+    /// Ask instances to move to other nodes.
+    Move(Vec<PlannedMove>),
     /// Take a node out of the cluster.
     RemoveNode(NodeName, Force, Option<Version>),
 }
@@ -164,6 +168,10 @@ fn decide(
         }
         Write::DrainNode(name, request, expected) => {
             command::drain(txn, name, request, *expected)?;
+            Ok(Vec::new())
+        }
+        Write::Move(moves) => {
+            rebalance::ask(txn, moves);
             Ok(Vec::new())
         }
         Write::RemoveNode(name, force, expected) => {

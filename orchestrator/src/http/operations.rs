@@ -5,6 +5,7 @@ use serde_json::Value;
 use windlass_api::{
     apply::{ApplyRequest, ApplyResponse},
     list::{List, WatchEvent},
+    rebalance::{RebalanceRequest, RebalanceResponse},
     resource::{
         ClusterInfo, DrainRequest, Instance, Node, NodePatch, Revision, RolloutAction, RunJob,
         Scale, ServerInfo, Workload,
@@ -21,7 +22,7 @@ use super::{
     list::{self, ListQuery},
     nodes,
     operation::{Operation, RequestHeader},
-    rollouts, server, stats, streams, workloads,
+    rebalance, rollouts, server, stats, streams, workloads,
 };
 
 const EVENT_STREAM: &str = "text/event-stream";
@@ -303,6 +304,17 @@ fn of_instances_and_nodes() -> Vec<Operation> {
         .header(RequestHeader::IfMatch)
         .body::<DrainRequest>()
         .answers::<Node>(StatusCode::OK, "The node after it."),
+        Operation::write(
+            Method::POST,
+            "/v1/rebalance",
+            "rebalance",
+            "Move instances of services that have clearly a better place, so that the load of the \
+             nodes is more even.",
+            rebalance::rebalance,
+        )
+        .query::<rebalance::RebalanceQuery>()
+        .body::<RebalanceRequest>()
+        .answers::<RebalanceResponse>(StatusCode::OK, "What moves, or would."),
         Operation::write(
             Method::DELETE,
             "/v1/nodes/{node}",

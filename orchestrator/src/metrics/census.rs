@@ -88,11 +88,7 @@ pub(super) fn take(now: &Now) -> Registry {
 
 /// How the nodes are.
 fn register_nodes(cluster: &Cluster, registry: &mut Registry) {
-    let nodes = cluster.nodes.values().map(|record| {
-        // Whether it is heard from is of interest to nobody then.
-        let removed = record.is_removed().then(|| record.scheduling.name());
-        removed.unwrap_or_else(|| record.state.name())
-    });
+    let nodes = cluster.nodes.values().map(|record| record.state_name());
     registry.register(
         "nodes",
         "Nodes, by state",

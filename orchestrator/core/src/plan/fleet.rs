@@ -88,6 +88,11 @@ pub(super) struct Survey {
 }
 
 impl<'a> Held<'a> {
+    /// Whether nothing is there but current instances.
+    pub(super) fn is_alone(&self) -> bool {
+        self.predecessors().next().is_none() && self.expelled.is_empty() && self.unseen.is_empty()
+    }
+
     /// What is to be replaced.
     pub(super) fn predecessors(&self) -> impl Iterator<Item = &'a InstanceRecord> {
         self.outdated.iter().chain(&self.moving).copied()
@@ -148,6 +153,11 @@ impl<'a> Fleet<'a> {
         } else {
             held.outdated.push(instance);
         }
+    }
+
+    /// Whether nothing is there that is not wanted or on its way out.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.surplus.is_empty() && self.stopping.is_empty()
     }
 
     /// Whether the instance is to leave its node.

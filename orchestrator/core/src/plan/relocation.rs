@@ -194,10 +194,8 @@ impl<'a> Replacing<'a> {
                 }
             }
         };
-        if !runs {
-            let why = format!("it does not run, and leaves: {leaving}");
-            self.moves.stop(old, why);
-        }
+        // It is stopped when its successor has a node, also if it serves nobody: an empty slot would
+        // be filled with what an update wants, which may be held.
         let why = format!("replaces {}: {leaving}", old.id);
         self.place(slot, old.revision, new, spot, why);
     }

@@ -181,7 +181,15 @@ impl<'a> Replacing<'a> {
         for (slot, (seat, held)) in &fleet.slots {
             let is_up = fleet.any_available(&held.current);
             let claim = Claim::of(fleet, held, fleet.stage(*slot, seat.rule));
-            let comes = !held.current.is_empty() && !is_up && !claim.waits_for_room;
+            // One that was not available before it was to move is not on that account.
+            let moves_up = fleet.any_available(&held.moving);
+            let comes = match moves_up {
+                true => !held.current.is_empty() && !claim.waits_for_room,
+                false => !held.current.is_empty() || !held.moving.is_empty(),
+            };
+            let comes = comes && !is_up;
+            // What is to go at once leaves a slot to fill, which is then in hand, too.
+            let comes = comes || !held.expelled.is_empty();
             in_hand += u32::from(comes && !passed_over.contains(slot));
             moving += u32::from(claim.under_way);
             beside += claim.beside;

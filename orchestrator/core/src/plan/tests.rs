@@ -6,6 +6,7 @@ mod deeds;
 mod dependencies;
 mod moves;
 mod properties;
+mod rebalance;
 mod rollouts;
 mod services;
 pub(super) mod world;

@@ -81,6 +81,18 @@ impl<'a> Placing<'a> {
         fits
     }
 
+    /// Counts one instance of the group less on the node. What it uses is no matter of this.
+    pub(super) fn leave(&mut self, node: NodeIndex) {
+        let standing = &mut self.standings[node];
+        standing.instances = standing.instances.saturating_sub(1);
+        standing.staying = standing.staying.saturating_sub(1);
+    }
+
+    /// How many copies on the node are there to stay.
+    pub(super) fn staying(&self, node: NodeIndex) -> u32 {
+        self.standings[node].staying
+    }
+
     /// Why the node fails a filter, if it does.
     pub(super) fn reason_against(&self, node: NodeIndex) -> Option<String> {
         let (_, rejection) = self.offer(node).rejection()?;

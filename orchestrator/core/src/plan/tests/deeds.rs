@@ -3,14 +3,15 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use windlass_api::{
+    duration::Span,
     ids::{RevisionNumber, Uid},
-    resource::{Manifest, NodePatch, RolloutAction},
+    resource::{DrainRequest, Manifest, NodePatch, RolloutAction},
     status::Phase,
     wire::RuntimeHealth,
 };
 
 use super::world::{World, key, node_name};
-use crate::command;
+use crate::command::{self, Force};
 
 /// How many nodes a cluster begins with; one more may join.
 pub(super) const NODES: u32 = 3;
@@ -49,6 +50,12 @@ pub(super) enum Deed {
     Agent(u32),
     /// An operator changes a node.
     Patch(u32, Value),
+    /// An operator drains a node, with a deadline in seconds or without one.
+    Drain(u32, Option<u64>),
+    /// An operator takes a node out of the cluster.
+    Remove(u32, Force),
+    /// An operator evens out the load.
+    Rebalance,
     /// A node's engine stops answering, or answers again.
     Engine(u32, RuntimeHealth),
     Break(usize),
@@ -93,12 +100,21 @@ fn depends_on() -> impl Strategy<Value = Value> {
 fn service() -> impl Strategy<Value = Deed> {
     let image = proptest::sample::select(&IMAGES[..]);
     let host = proptest::option::of(8080..8082_u16);
-    let spec = (0..5_u32, image, host, 0..3_u64, update(), depends_on());
+    let auto = prop_oneof![Just("manual"), Just("auto")];
+    let spec = (
+        0..5_u32,
+        image,
+        host,
+        0..3_u64,
+        update(),
+        depends_on(),
+        auto,
+    );
     (0..3_usize, spec).prop_map(
-        |(name, (replicas, image, host, memory, update, depends_on))| {
+        |(name, (replicas, image, host, memory, update, depends_on, auto))| {
             let mut spec = json!({
                 "image": image, "replicas": replicas, "update": update, "dependsOn": depends_on,
-                "resources": { "memory": format!("{memory}Gi") },
+                "resources": { "memory": format!("{memory}Gi") }, "rebalance": auto,
             });
             let ports = host.map(|host| json!([{ "container": 80, "host": host }]));
             say(&mut spec, "ports", ports);
@@ -169,6 +185,10 @@ fn engine() -> impl Strategy<Value = RuntimeHealth> {
     ]
 }
 
+fn force() -> impl Strategy<Value = Force> {
+    prop_oneof![4 => Just(Force::No), 1 => Just(Force::Yes)]
+}
+
 pub(super) fn deed() -> impl Strategy<Value = Deed> {
     let name = || 0..NAMES.len();
     let node = || 1..=NODES + 1;
@@ -184,6 +204,9 @@ pub(super) fn deed() -> impl Strategy<Value = Deed> {
         1 => node().prop_map(Deed::Return),
         6 => node().prop_map(Deed::Agent),
         1 => (node(), patch()).prop_map(|(node, patch)| Deed::Patch(node, patch)),
+        1 => (node(), proptest::option::of(1..90_u64)).prop_map(|(n, at)| Deed::Drain(n, at)),
+        1 => (node(), force()).prop_map(|(node, force)| Deed::Remove(node, force)),
+        1 => Just(Deed::Rebalance),
         1 => (node(), engine()).prop_map(|(node, health)| Deed::Engine(node, health)),
         2 => (0..12_usize).prop_map(Deed::Break),
         3 => (1..40_i64).prop_map(Deed::Wait),
@@ -213,6 +236,13 @@ impl World {
                 let patch: NodePatch = serde_json::from_value(patch.clone()).unwrap();
                 self.act(|txn| drop(command::patch_node(txn, &node_name(*n), &patch, None)));
             }
+            Deed::Drain(n, deadline) => {
+                let deadline = deadline.map(Span::from_secs);
+                let request = DrainRequest { deadline };
+                self.act(|txn| drop(command::drain(txn, &node_name(*n), &request, None)));
+            }
+            Deed::Remove(n, force) => drop(self.remove(*n, *force)),
+            Deed::Rebalance => drop(self.rebalance()),
             Deed::Engine(n, health) => self.heartbeat(*n, health),
             Deed::Break(index) => self.break_one(*index),
             Deed::Wait(seconds) => self.wait(*seconds),

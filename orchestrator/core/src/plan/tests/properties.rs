@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use windlass_api::{
     ids::Generation,
-    resource::{Goal, RolloutState},
+    resource::{Goal, RolloutState, Scheduling},
     spec::WorkloadSpec,
     status::Phase,
     wire::{Observed, ObservedInstance, RuntimeHealth, Scope as ReportScope},
@@ -97,6 +97,26 @@ fn is_as_it_should_be(world: &World, workload: &WorkloadRecord) -> Result<(), Te
     Ok(())
 }
 
+/// Everything has left the nodes that drain, or it says why it cannot, and nothing is left on those
+/// that were removed.
+fn drains_have_ended(world: &World) -> Result<(), TestCaseError> {
+    for node in world.cluster.nodes.values() {
+        let leaves = matches!(node.scheduling, Scheduling::Draining { .. }) || node.is_removed();
+        for instance in world.cluster.to_leave(node).filter(|_| leaves) {
+            let mut of_workload = world.cluster.instances_of(&instance.workload);
+            let says_why = of_workload.any(|i| {
+                i.node.is_none() && i.status.phase.reason().is_some_and(|why| !why.is_empty())
+            });
+            prop_assert!(
+                says_why && !node.is_removed(),
+                "{}: {instance:#?}",
+                node.name
+            );
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
@@ -111,6 +131,7 @@ proptest! {
         for workload in world.cluster.workloads.values() {
             is_as_it_should_be(&world, workload)?;
         }
+        drains_have_ended(&world)?;
     }
 
     /// The same input gives the same plan.

@@ -21,7 +21,7 @@ use windlass_api::{
 };
 
 use super::{
-    super::{Report, Scope, plan},
+    super::{Report, Scope, plan, rebalance},
     bounds,
 };
 use crate::{
@@ -81,6 +81,9 @@ impl World {
             Scope::of_changes(&self.cluster, &txn)
         };
         self.looked_at = self.now;
+        if scope == Scope::All {
+            rebalance::by_itself(&mut txn);
+        }
         let report = plan(&mut txn, &scope);
         let previous = std::mem::replace(&mut self.cluster, txn.finish().0);
         bounds::check(&before, &self.cluster, self.now);
