@@ -27,14 +27,16 @@ pub(super) fn advance(
         return;
     };
     let mut next = rollout.clone();
-    if pass_gate(txn, workload, &mut next) == Gate::Closed {
-        put(txn, workload, next);
-        return;
-    }
+    let gate = pass_gate(txn, workload, &mut next);
     let (survey, on_failure) = {
         let fleet = fleet(txn.cluster(), workload, txn.now());
         (fleet.survey(&next), fleet.bounds.on_failure)
     };
+    // Of what no instance is wanted, nothing waits.
+    if gate == Gate::Closed && !survey.complete {
+        put(txn, workload, next);
+        return;
+    }
     if next.progress < survey.progress {
         next.progress = survey.progress;
         next.progressed_at = txn.now();

@@ -74,6 +74,29 @@ fn what_runs_goes_on_without_what_it_depended_on_and_a_full_stop_waits_again() {
     );
 }
 
+/// Found by the histories: the rollout of a service without copies waited for what nobody waits for.
+#[test]
+fn of_what_no_copy_is_wanted_nothing_waits() {
+    let mut world = World::new(1);
+    let mut none = web("ready");
+    none["replicas"] = json!(0);
+    world.apply("web", none);
+    assert_eq!(world.state("web").name(), "Completed");
+    assert!(world.status("web").settled);
+    // Once one is wanted, it waits.
+    world.act(|txn| command::scale(txn, &key("web"), 1, None).unwrap());
+    world.come_to_rest();
+    let status = world.status("web");
+    assert_eq!(
+        status.reasons,
+        ["waits for workload db, which does not exist"]
+    );
+    assert!(!status.settled);
+    world.apply("db", json!({ "image": "nginx" }));
+    world.come_to_rest();
+    assert_eq!(world.status("web").ready, 1);
+}
+
 #[test]
 fn a_lost_node_does_not_make_its_instances_wait() {
     let mut world = World::new(2);

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     command,
-    record::{Gate, InstanceRecord, WorkloadRecord},
+    record::{InstanceRecord, WorkloadRecord},
     transaction::Transaction,
     view::workload_status,
 };
@@ -51,14 +51,6 @@ fn recover(world: &mut World) {
 fn excused(world: &World, workload: &WorkloadRecord) -> bool {
     let rollout = workload.rollout.as_ref().map(|r| &r.state);
     if let Some(RolloutState::Paused { .. } | RolloutState::Canary) = rollout {
-        return true;
-    }
-    // With no copies wanted, no instance says that it waits.
-    if workload
-        .rollout
-        .as_ref()
-        .is_some_and(|r| r.gate == Gate::Closed)
-    {
         return true;
     }
     // What has no room for all its copies has none to lose for an update.
