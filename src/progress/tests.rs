@@ -196,6 +196,32 @@ fn an_update_that_failed_ends_the_wait_for_it() {
     assert_eq!(paused.standing(Until::Settled), Standing::Underway);
 }
 
+/// A container without a readiness probe is ready as soon as it runs, also if it ends at once.
+#[test]
+fn a_first_deployment_that_is_ready_for_a_moment_is_not_there_yet() {
+    let mut workload = fixtures::workload("web", 1, 1);
+    workload.status.settled = false;
+    workload.status.rollout = Some(fixtures::rollout(json!({ "state": "Progressing" })));
+    let instances = vec![fixtures::instance("web-0-1", RUNNING)];
+    let mut world = World::with(vec![workload], instances);
+    for until in [Until::Done, Until::Settled] {
+        assert_eq!(world.standing(until), Standing::Underway);
+    }
+    // The workload may be seen as settled before its instance is seen to have ended again.
+    let workload = world.workloads.get_mut("default/web").unwrap();
+    workload.status.settled = true;
+    workload.status.rollout = Some(fixtures::rollout(json!({ "state": "Completed" })));
+    let backs_off = Phase::BackingOff {
+        until: fixtures::NOW,
+        reason: "exit code 1".to_owned(),
+    };
+    let again = fixtures::instance("web-0-1", backs_off);
+    world.instances.insert(again.full_name(), again);
+    for until in [Until::Done, Until::Settled] {
+        assert_eq!(world.standing(until), Standing::Underway);
+    }
+}
+
 #[test]
 fn canaries_that_are_ready_end_the_wait() {
     let mut world = World::rolling(json!({ "state": "Canary" }));

@@ -5,6 +5,7 @@ use windlass_api::{
     ids::RevisionNumber,
     resource::{Goal, RolloutAction, RolloutState},
     spec::UpdateOrder,
+    status::Phase,
 };
 
 use super::world::{Faults, World, key};
@@ -155,6 +156,30 @@ fn the_first_revision_has_nothing_to_go_back_to_and_is_tried_on() {
     world.faults = Faults::Stopped;
     world.come_to_rest();
     assert_eq!(world.state("web"), RolloutState::Completed);
+}
+
+/// What has no readiness probe is ready whenever it runs, if only for a moment.
+#[test]
+fn a_first_revision_that_ends_again_and_again_is_never_settled() {
+    let mut world = World::new(1);
+    world.apply("web", json!({ "image": "nginx" }));
+    let id = world.live()[0].id.clone();
+    for _ in 0..20 {
+        let started_at = world.now;
+        world.set_phase(&id, Phase::Running { started_at });
+        assert_eq!(world.status("web").ready, 1);
+        assert!(!world.status("web").settled, "ready for a moment");
+        world.wait(1);
+        assert!(!world.status("web").settled, "ready for a second");
+        let reason = "exit code 1".to_owned();
+        let until = world.now;
+        world.set_phase(&id, Phase::BackingOff { until, reason });
+        world.wait(60);
+        assert!(!world.status("web").settled, "it backs off");
+        assert_eq!(world.state("web"), RolloutState::Progressing);
+    }
+    world.come_to_rest();
+    assert!(world.status("web").settled, "once it stays");
 }
 
 #[test]
