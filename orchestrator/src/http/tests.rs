@@ -8,6 +8,7 @@ mod leases;
 mod limits;
 mod lists;
 mod logs;
+mod races;
 mod sockets;
 mod streams;
 mod watches;
