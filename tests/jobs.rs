@@ -86,6 +86,49 @@ fn a_job_is_run_again_with_its_output_and_its_exit_code() {
     assert_eq!(refused.status.code(), Some(5));
 }
 
+/// A machine that loses its power: its agent and its containers end together, and nobody is told.
+#[test]
+fn a_job_whose_node_dies_completes_each_index_once_on_the_others() {
+    let mut cluster = Cluster::start(3);
+    let fields = "completions: 4\nparallelism: 3\nbackoffLimit: 0";
+    cluster.apply_no_wait(&chore("Job", "load", "--say, done, --take, 10s", fields));
+    let id = cluster.id();
+    let on_n1 = |cluster: &Cluster| {
+        let instances = cluster.instances("load").into_iter();
+        let mut running =
+            instances.filter(|i| i["node"] == "n1" && i["status"]["phase"] == "Running");
+        running
+            .next()
+            .map(|i| i["name"].as_str().unwrap().to_owned())
+    };
+    cluster.eventually("an index runs on n1", |c| on_n1(c).is_some());
+    // Before its containers: it would report what became of them.
+    cluster.kill_agent(0);
+    let died = on_n1(&cluster).expect("it takes its time");
+    let of_n1 = engine::containers(&id).into_iter().filter(|container| {
+        let labels = container.labels.clone().unwrap_or_default();
+        labels.values().any(|value| value == "n1")
+    });
+    let killed: Vec<String> = of_n1.filter_map(|container| container.id).collect();
+    assert!(!killed.is_empty(), "its containers are known");
+    killed
+        .iter()
+        .for_each(|container| engine::remove(container));
+    cluster.eventually("the job has completed", |cluster| {
+        cluster.workload("load")["status"]["job"]["state"] == "Completed"
+    });
+    let job = cluster.workload("load")["status"]["job"].clone();
+    assert_eq!((&job["succeeded"], &job["failed"]), (&4.into(), &0.into()));
+    let ended = cluster.list("instances").into_iter();
+    let mut slots: Vec<u64> = ended
+        .filter(|i| i["status"]["phase"] == "Succeeded")
+        .inspect(|i| assert_ne!(i["name"], died.as_str(), "it did not end well: {i}"))
+        .map(|i| i["slot"].as_u64().unwrap())
+        .collect();
+    slots.sort_unstable();
+    assert_eq!(slots, [0, 1, 2, 3], "each index once");
+}
+
 #[test]
 fn a_daemon_has_one_instance_on_each_node() {
     let cluster = Cluster::start(3);
