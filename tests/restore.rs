@@ -69,9 +69,10 @@ fn comes_back_older(
     let web = |cluster: &Cluster| cluster.workload("web")["status"]["settled"] == true;
     cluster.eventually("what is known is so", web);
     // A copy of the older revision is started anew: none of what ran stays.
-    wait_for("the rest is removed", || {
-        matches!(&*running(&id), [only] if !before.contains(only))
-    });
+    wait_for(
+        "the rest is removed",
+        || matches!(&*running(&id), [only] if !before.contains(only)),
+    );
     assert!(!cluster.ok(&["get", "nodes"]).contains("keeps back"));
     let again = cluster.windlass(&["cluster", "accept-restore"]);
     assert!(!again.status.success());
