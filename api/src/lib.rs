@@ -15,6 +15,7 @@ pub mod event;
 pub mod expression;
 pub mod ids;
 pub mod image;
+pub mod json;
 pub mod list;
 pub mod problem;
 pub mod quantity;

@@ -16,6 +16,7 @@ use crate::{
         ContainerName, InstanceId, Namespace, NodeName, RevisionNumber, Slot, Uid, Version,
         WorkloadKey, WorkloadName,
     },
+    json,
     spec::{Kind, Port, Probes, ScalarText, UpdateOrder, WorkloadSpec},
     status::InstanceStatus,
     validate::FieldError,
@@ -119,11 +120,7 @@ fn read<S: DeserializeOwned>(
     value: serde_json::Value,
     spec: fn(S) -> WorkloadSpec,
 ) -> Result<Manifest, FieldError> {
-    let document: Document<S> = serde_path_to_error::deserialize(value).map_err(|e| {
-        let path = e.path().to_string();
-        let path = if path == "." { String::new() } else { path };
-        FieldError::new(path, e.into_inner().to_string())
-    })?;
+    let document: Document<S> = json::from_value(value)?;
     Ok(document.into_manifest(&Namespace::default(), spec))
 }
 

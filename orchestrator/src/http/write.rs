@@ -9,9 +9,8 @@ use axum::{
 };
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde_json::error::Category;
 use tokio::time::timeout;
-use windlass_api::{problem::Code, validate::FieldError};
+use windlass_api::{json, problem::Code};
 use windlass_core::command::idempotency::KEY_LEN_MAX;
 
 use super::{
@@ -96,8 +95,8 @@ impl FromRequest<Arc<Api>> for WriteRequest {
 }
 
 impl WriteRequest {
-    /// The body, as JSON. What is not JSON is malformed; JSON that is something else is invalid,
-    /// with the path of the field.
+    /// The body, which is a JSON object. What is not JSON is malformed; JSON that is something else
+    /// is invalid, with the path of the field.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         if self.content != Content::Json {
             // Also what keeps web pages from sending writes without asking first.
@@ -106,27 +105,12 @@ impl WriteRequest {
                  `content-type: application/json`",
             ));
         }
-        let mut deserializer = serde_json::Deserializer::from_slice(&self.body);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let path = error.path().to_string();
-            refused(
-                if path == "." { String::new() } else { path },
-                &error.into_inner(),
-            )
-        })?;
-        deserializer
-            .end()
-            .map_err(|error| refused(String::new(), &error))?;
-        Ok(value)
-    }
-}
-
-fn refused(path: String, error: &serde_json::Error) -> Error {
-    match error.classify() {
-        Category::Data => Error::invalid(vec![FieldError::new(path, error.to_string())]),
-        Category::Syntax | Category::Eof | Category::Io => {
-            Error::malformed(format!("the body is not JSON: {error}"))
-        }
+        json::object(&self.body).map_err(|error| match error {
+            json::Error::Syntax(message) => {
+                Error::malformed(format!("the body is not JSON: {message}"))
+            }
+            json::Error::Form(mistake) => Error::invalid(vec![mistake]),
+        })
     }
 }
 
@@ -205,6 +189,8 @@ mod tests {
             (r#"{"replicas": 99999999999}"#, "replicas"),
             (r#"{"replica": 1}"#, "replica"),
             (r#"[]"#, ""),
+            (r#"[3]"#, ""),
+            (r#"{"replicas": 1, "replicas": 2}"#, "replicas"),
         ] {
             let error = parse::<Scale>(bad).unwrap_err();
             assert_eq!(error.problem().code, Code::Invalid, "{bad}");

@@ -185,6 +185,61 @@ async fn bad_bodies_say_where_they_are_bad() {
     );
 }
 
+/// serde takes an array for an object, and the last of two equal keys.
+#[tokio::test]
+async fn bodies_are_read_to_the_letter() {
+    let server = Server::start();
+    server.put("web", 1).await;
+    let send = async |method: Method, target: &str, body: &str| {
+        let request = request(method, target)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_owned()));
+        server.send(request.unwrap()).await.refused(Code::Invalid)
+    };
+    let spec = r#"{ "image": "nginx", "ports": [[80]] }"#;
+    let web = format!(r#"{{ "kind": "Service", "name": "web", "spec": {spec} }}"#);
+    let apply = format!(r#"{{ "resources": [{web}] }}"#);
+    let twice = r#"{ "kind": "Service", "name": "web", "spec": { "image": "a", "image": "b" } }"#;
+    for (method, target, body, path) in [
+        ("POST", "/v1/workloads/default/web/scale", "[3]", ""),
+        (
+            "POST",
+            "/v1/workloads/default/web/scale",
+            r#"{ "replicas": 3, "replicas": 1 }"#,
+            "replicas",
+        ),
+        (
+            "POST",
+            "/v1/workloads/default/web/rollout",
+            r#"["pause"]"#,
+            "",
+        ),
+        ("PATCH", "/v1/nodes/n1", r#"["Cordoned"]"#, ""),
+        (
+            "PATCH",
+            "/v1/nodes/n1",
+            r#"{ "labels": { "a": "1", "a": null } }"#,
+            "labels.a",
+        ),
+        (
+            "PATCH",
+            "/v1/nodes/n1",
+            r#"{ "taints": [["a"]] }"#,
+            "taints[0]",
+        ),
+        ("PUT", "/v1/workloads/default/web", &web, "spec.ports[0]"),
+        ("PUT", "/v1/workloads/default/web", twice, "spec.image"),
+        ("POST", "/v1/apply", &apply, "resources[0].spec.ports[0]"),
+        ("POST", "/v1/apply", "[[]]", ""),
+    ] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let problem = send(method, target, body).await;
+        assert_eq!(problem.errors[0].path, path, "{target} {body}: {problem:?}");
+    }
+    let web = server.get("/v1/workloads/default/web").await.json();
+    assert_eq!(web["spec"]["replicas"], 1);
+}
+
 #[tokio::test]
 async fn a_body_without_a_length_is_bounded_too() {
     let server = Server::start();
