@@ -105,7 +105,7 @@ async fn serve(
     let (controller, handle) =
         controller::Controller::new(cluster, committer, Arc::clone(&metrics));
     let sessions = Arc::new(sessions::Sessions::default());
-    let router = http::router(handle, metrics, sessions, shutdown.clone());
+    let router = http::router(handle, Arc::clone(&metrics), sessions, shutdown.clone());
 
     let mut tasks: JoinSet<(&'static str, Result<(), Error>)> = JoinSet::new();
     // The controller outlives the listener, so that requests in flight get their answers.
@@ -124,7 +124,7 @@ async fn serve(
     tasks.spawn(async move {
         (
             "listener",
-            http::serve(listener, router, http_shutdown)
+            http::serve(listener, router, metrics, http_shutdown)
                 .await
                 .map_err(Error::Listener),
         )

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderName},
+    response::Response,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use windlass_api::{
@@ -20,6 +24,9 @@ use super::{
     watch,
 };
 use crate::error::Error;
+
+/// The header with the `id` of the last event that a client got of a watch.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What a list or a watch is asked for.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -98,6 +105,7 @@ pub(super) async fn list<C: Collection>(
     State(api): State<Arc<Api>>,
     path: PathParameters,
     Query(query): Query<ListQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, Error> {
     let selection = Selection::new::<C>(path.optional("namespace")?, &query)?;
     if query.watch {
@@ -106,7 +114,8 @@ pub(super) async fn list<C: Collection>(
                 "a watch has no pages: leave out `limit` and `continue`",
             ));
         }
-        return watch::open::<C>(&api, selection, query.from);
+        let from = last_event(&headers)?.or(query.from);
+        return watch::open::<C>(&api, selection, from);
     }
     if query.from.is_some() {
         return Err(contradiction("`from` belongs to a watch: add `watch=true`"));
@@ -120,6 +129,17 @@ pub(super) async fn list<C: Collection>(
     let after = query.after.as_deref().map(key_of::<C>).transpose()?;
     let page = page::page::<C>(&api.handle.state(), &selection, after, limit);
     page::answer(&api, &page)
+}
+
+/// The last event that the client of an earlier watch got: a browser repeats the request with it.
+fn last_event(headers: &HeaderMap) -> Result<Option<Version>, Error> {
+    let Some(value) = headers.get(LAST_EVENT_ID) else {
+        return Ok(None);
+    };
+    let id = value.to_str().ok().and_then(|id| id.parse().ok());
+    id.map(|id| Some(Version(id))).ok_or_else(|| {
+        Error::malformed("the last-event-id header has to be the `id` of an event of a watch")
+    })
 }
 
 fn contradiction(why: &str) -> Error {

@@ -22,8 +22,10 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tokio_util::sync::CancellationToken;
+use windlass_api::problem::Code;
 
 use super::check_listen;
+use crate::metrics::Metrics;
 
 /// The most connections at a time; further ones wait in the kernel's queue. 1,000 agents have one
 /// session each; 64 logs and 128 commands, forwarded connections and copies have two connections, 500
@@ -42,13 +44,15 @@ const TAKE_WITHIN: Duration = Duration::from_secs(60);
 /// How long to wait if no connection can be accepted, which a lack of descriptors can cause.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
-/// Serves `router` until `shutdown`, and then lets the requests end that are being answered.
+/// Serves `router` until `shutdown`, and then lets the requests end that are being answered. What is
+/// not HTTP never comes to the router: hyper refuses it with a bare status, and it is counted here.
 ///
 /// # Errors
 /// If the listener is on an address that must not be listened on.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
+    metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     check_listen(listener.local_addr()?)
@@ -60,7 +64,8 @@ pub(crate) async fn serve(
         tokio::select! {
             () = shutdown.cancelled() => break,
             connection = accept(&listener, &free) => {
-                connections.spawn(answer(connection, router.clone(), shutdown.clone()));
+                let (router, metrics) = (router.clone(), Arc::clone(&metrics));
+                connections.spawn(answer(connection, router, metrics, shutdown.clone()));
             }
             Some(ended) = connections.join_next() => note(ended),
         }
@@ -104,7 +109,12 @@ async fn accept(listener: &TcpListener, free: &Arc<Semaphore>) -> Connection {
     }
 }
 
-async fn answer(connection: Connection, router: Router, shutdown: CancellationToken) {
+async fn answer(
+    connection: Connection,
+    router: Router,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) {
     if let Err(error) = connection.stream.set_nodelay(true) {
         tracing::debug!(error = %error, "cannot set TCP_NODELAY");
     }
@@ -126,7 +136,19 @@ async fn answer(connection: Connection, router: Router, shutdown: CancellationTo
         }
     };
     if let Err(error) = ended {
+        if let Some(code) = code_of(&error) {
+            metrics.refused(code);
+        }
         tracing::debug!(error = %error, "a connection broke");
+    }
+}
+
+/// Why hyper refused what it read, if it did.
+fn code_of(error: &hyper::Error) -> Option<Code> {
+    if error.is_parse_too_large() {
+        Some(Code::TooLarge)
+    } else {
+        error.is_parse().then_some(Code::Malformed)
     }
 }
 

@@ -33,7 +33,10 @@ pub(super) fn describe(operations: &[Operation]) -> Value {
         "info": {
             "title": "Windlass",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "The API of a windlass server. Every error is a problem (RFC 9457).",
+            "description": "The API of a windlass server. Every error is a problem (RFC 9457), except \
+                            where a request's head is not HTTP or too large (64 KiB always fit): there is \
+                            no more than the status, 400, 414 or 431. Bodies are JSON objects in \
+                            which each key is there once; an array is never taken for an object.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
@@ -156,6 +159,11 @@ fn header_parameter(header: RequestHeader) -> Value {
             "Idempotency-Key",
             "Makes the request repeatable for a day: at most 128 visible ASCII characters, chosen \
              anew for every request that is not a repetition.",
+        ),
+        RequestHeader::LastEventId => (
+            "Last-Event-ID",
+            "Of a watch: the `id` of the last event that came, where it goes on. Browsers send it \
+             when they connect again; it then counts instead of `from`.",
         ),
     };
     json!({

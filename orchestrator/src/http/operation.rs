@@ -60,6 +60,7 @@ pub(super) enum RequestHeader {
     IfMatch,
     IfNoneMatch,
     IdempotencyKey,
+    LastEventId,
 }
 
 /// What an operation takes.

@@ -162,6 +162,7 @@ fn listing<C: Collection>(
 ) -> Operation {
     Operation::get(path, id, summary, list::list::<C>)
         .query::<ListQuery>()
+        .header(RequestHeader::LastEventId)
         .answers::<List<C::Object>>(StatusCode::OK, "A page, or with `watch=true` the changes.")
         .answers_as::<WatchEvent<C::Object>>(StatusCode::OK, "", EVENT_STREAM)
 }

@@ -35,6 +35,7 @@ pub(super) struct Server {
     pub(super) handle: Handle,
     pub(super) store: MemoryStore,
     pub(super) sessions: Arc<Sessions>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -56,7 +57,7 @@ impl Server {
         let router = http::build(
             http::operations::all().into_iter().chain(more).collect(),
             handle.clone(),
-            metrics,
+            Arc::clone(&metrics),
             Arc::clone(&sessions),
             shutdown.clone(),
         );
@@ -65,6 +66,7 @@ impl Server {
             handle,
             store,
             sessions,
+            metrics,
             shutdown,
         }
     }
@@ -128,7 +130,13 @@ impl Server {
 
     /// Opens a watch.
     pub(super) async fn watch(&self, target: &str) -> Watcher {
-        let response = self.open(target).await;
+        let request = request(Method::GET, target).body(Body::empty()).unwrap();
+        self.watch_as(request).await
+    }
+
+    /// Opens a watch with headers of its own.
+    pub(super) async fn watch_as(&self, request: Request<Body>) -> Watcher {
+        let response = self.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(
             response.headers()[header::CONTENT_TYPE],

@@ -1,15 +1,19 @@
 //! The API over real connections.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
+    time::Instant,
 };
 
 use super::fixture::{Server, manifest};
 use crate::http::serve;
+
+/// How long to wait for what follows an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Listening {
     pub(super) server: Server,
@@ -24,6 +28,7 @@ pub(super) async fn listen() -> Listening {
     let task = tokio::spawn(serve(
         listener,
         server.router.clone(),
+        Arc::clone(&server.metrics),
         server.shutdown.clone(),
     ));
     Listening { server, port, task }
@@ -208,8 +213,46 @@ async fn a_shutdown_ends_watches_and_frees_the_port() {
 async fn other_addresses_are_not_listened_on() {
     let server = Server::start();
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let refused = serve(listener, server.router.clone(), server.shutdown.clone()).await;
+    let refused = serve(
+        listener,
+        server.router.clone(),
+        Arc::clone(&server.metrics),
+        server.shutdown.clone(),
+    )
+    .await;
     let error = refused.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
     assert!(error.to_string().contains("listen on 127.0.0.1"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_counted() {
+    let listening = listen().await;
+    for request in [
+        "what is this?\r\n\r\n".to_owned(),
+        get("/v1/server").replace("Host: ", "Host\0: "),
+    ] {
+        let answer = listening.exchange(&request).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    let header = format!("X-Large: {}\r\nHost:", "x".repeat(1 << 20));
+    let mut stream = TcpStream::connect(("127.0.0.1", listening.port))
+        .await
+        .unwrap();
+    let large = get("/v1/server").replace("Host:", &header);
+    // The server reads no more than it takes, and closes: the client may not even get its answer.
+    drop(stream.write_all(large.as_bytes()).await);
+    // The count follows the answer.
+    let began = Instant::now();
+    loop {
+        let metrics = listening.server.get("/metrics").await;
+        let counted = |line: &str| metrics.text().lines().any(|l| l == line);
+        if counted(r#"windlass_refusals_total{code="malformed"} 2"#)
+            && counted(r#"windlass_refusals_total{code="too-large"} 1"#)
+        {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{}", metrics.text());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::http::Method;
+use axum::{body::Body, http::Method};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use windlass_api::{ids::Version, problem::Code, quantity::CpuMillis};
 
-use super::fixture::{Server, manifest};
+use super::fixture::{Server, manifest, request};
 use crate::history::Commit;
 
 #[tokio::test]
@@ -337,4 +337,28 @@ async fn watches_are_bounded_and_counted() {
             .contains("windlass_watches_open 0\n")
     );
     drop(server.watch("/v1/workloads?watch=true").await);
+}
+
+#[tokio::test]
+async fn a_browser_that_connects_again_goes_on_where_it_was() {
+    let server = Server::start();
+    server.put("web", 1).await;
+    let target = "/v1/workloads?watch=true&from=0";
+    let mut watch = server.watch(target).await;
+    let last = watch.next().await.unwrap().id.unwrap().to_string();
+    server.put("web", 2).await;
+
+    let again = request(Method::GET, target).header("last-event-id", &last);
+    let mut again = server.watch_as(again.body(Body::empty()).unwrap()).await;
+    assert_eq!(again.brief().await, "put web 2");
+
+    for bad in ["", "-1", "1.5", "yesterday", "99999999999999999999"] {
+        let request = request(Method::GET, target).header("last-event-id", bad);
+        let answer = server.send(request.body(Body::empty()).unwrap()).await;
+        let problem = answer.refused(Code::Malformed);
+        assert!(problem.detail.contains("last-event-id"), "{problem:?}");
+    }
+    let request = request(Method::GET, target).header("last-event-id", "4000000");
+    let answer = server.send(request.body(Body::empty()).unwrap()).await;
+    answer.refused(Code::Gone);
 }
