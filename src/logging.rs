@@ -7,7 +7,10 @@ use tracing_subscriber::{
     EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-use crate::error::{Exit, Failure};
+use crate::{
+    error::{Exit, Failure},
+    output::live,
+};
 
 /// The variable that holds the filter, as `tracing-subscriber` reads it.
 const VARIABLE: &str = "WINDLASS_LOG";
@@ -23,7 +26,7 @@ pub(crate) fn start(default: &str) -> Result<(), Failure> {
         .hint("write a level like `debug`, or `info,windlass_agent=debug`")
     })?;
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(|| live::Above)
         .with_ansi(io::stderr().is_terminal() && anstream_allows_colors())
         .with_filter(filter);
     tracing_subscriber::registry()

@@ -9,6 +9,7 @@ use crate::error::{ErrorFormat, Failure};
 
 pub(crate) mod age;
 pub(crate) mod columns;
+pub(crate) mod live;
 pub(crate) mod quantity;
 pub(crate) mod state;
 pub(crate) mod style;
@@ -82,9 +83,9 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 /// Writes `value` as one line of JSON.
-pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_string(value).expect("what is shown is valid JSON");
-    writeln!(stdout(), "{text}").map_err(Failure::from)
+    writeln!(out, "{text}")
 }
 
 /// `value` as YAML.

@@ -61,7 +61,7 @@ impl Nodes {
                 .patch_node(name, &patch, Precondition::None)
                 .await?;
             match self.output {
-                TextFormat::Json => output::json_line(&node)?,
+                TextFormat::Json => output::json_line(&mut output::stdout(), &node)?,
                 TextFormat::Text => writeln!(output::stdout(), "node {name} {done}")?,
             }
         }

@@ -153,7 +153,7 @@ fn not_a_name(error: NameError) -> Failure {
 }
 
 fn sorted<T: Row>(mut items: Vec<T>) -> Vec<T> {
-    T::sort(&mut items);
+    items.sort_by(T::compare);
     items
 }
 

@@ -4,9 +4,8 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serde_json::json;
 use windlass_api::{
-    client::{Change, Mirror, Selection},
+    client::Selection,
     clock,
     event::Event,
     ids::InstanceId,
@@ -23,10 +22,11 @@ use crate::{
     output::{
         self, ListFormat,
         columns::{self, Detail, Namespaces, Row},
-        style::{self, paint},
         table::Table,
     },
 };
+
+mod watch;
 
 /// The nodes that were not removed.
 const REMAINING: &str = "scheduling!=Removed";
@@ -195,8 +195,8 @@ async fn list<T: Row + Serialize>(
     };
     match (names, options.watch) {
         ([], false) => show::<T>(context, options, &selection).await,
-        ([], true) => watch::<T>(context, options, selection).await,
-        ([one], true) => watch::<T>(context, options, named(one)).await,
+        ([], true) => watch::watch::<T>(context, options, selection).await,
+        ([one], true) => watch::watch::<T>(context, options, named(one)).await,
         (_, true) => Err(Failure::new(Exit::Usage, "only one name can be watched")
             .hint("watch all of them with labels: -l key=value")),
         (names, false) => {
@@ -268,7 +268,7 @@ fn say_empty<T: Row>(selection: &Selection) {
 }
 
 fn write_list<T: Row + Serialize>(options: &ListOptions, mut list: List<T>) -> Result<(), Failure> {
-    T::sort(&mut list.items);
+    list.items.sort_by(T::compare);
     match options.output {
         ListFormat::Json => output::json(&list),
         ListFormat::Yaml => write_yaml(&list.items),
@@ -315,104 +315,6 @@ fn fill<'a, T: Row + 'a>(
     }
 }
 
-/// Lists what is selected, and each change after that: as a row, or as a line of JSON.
-async fn watch<T: Row + Serialize>(
-    context: &Context,
-    options: &ListOptions,
-    selection: Selection,
-) -> Result<(), Failure> {
-    let is_empty_worth_saying = matches!(options.output, ListFormat::Table | ListFormat::Wide);
-    let mut mirror = Mirror::<T>::open(&context.client, selection.clone()).await?;
-    if mirror.items().is_empty() && is_empty_worth_saying {
-        say_empty::<T>(&selection);
-    }
-    let mut table = columns::table::<T>(options.detail(), options.namespaces());
-    let mut shown = Shown::Nothing;
-    write_all(&mirror, options, &mut table, &mut shown)?;
-    loop {
-        match mirror.changed().await? {
-            Change::Relisted => write_all(&mirror, options, &mut table, &mut shown)?,
-            Change::Put(name) => {
-                if let Some(item) = mirror.items().get(&name) {
-                    write_change(item, options, &mut table, &mut shown)?;
-                }
-            }
-            Change::Delete(name) => write_deletion(&name, options)?,
-        }
-    }
-}
-
-/// Whether the headers of a table were written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shown {
-    Nothing,
-    Headers,
-}
-
-fn write_all<T: Row + Serialize>(
-    mirror: &Mirror<T>,
-    options: &ListOptions,
-    table: &mut Table,
-    shown: &mut Shown,
-) -> Result<(), Failure> {
-    match options.output {
-        // All rows at once, so that the columns fit them all.
-        ListFormat::Table | ListFormat::Wide if !mirror.items().is_empty() => {
-            fill(table, options, mirror.items().values());
-            write_rows(table, shown)
-        }
-        _ => mirror
-            .items()
-            .values()
-            .try_for_each(|item| write_change(item, options, table, shown)),
-    }
-}
-
-fn write_rows(table: &mut Table, shown: &mut Shown) -> Result<(), Failure> {
-    let mut out = output::stdout();
-    match std::mem::replace(shown, Shown::Headers) {
-        Shown::Nothing => table.write(&mut out)?,
-        Shown::Headers => table.write_rows(&mut out)?,
-    }
-    Ok(out.flush()?)
-}
-
-fn write_change<T: Row + Serialize>(
-    item: &T,
-    options: &ListOptions,
-    table: &mut Table,
-    shown: &mut Shown,
-) -> Result<(), Failure> {
-    match options.output {
-        ListFormat::Json => output::json_line(&json!({ "type": "put", "object": item })),
-        ListFormat::Yaml => Ok(write!(output::stdout(), "---\n{}", output::to_yaml(item))?),
-        ListFormat::Name => write_names(options, std::slice::from_ref(item)),
-        ListFormat::Table | ListFormat::Wide => {
-            fill(table, options, std::iter::once(item));
-            write_rows(table, shown)
-        }
-    }
-}
-
-fn write_deletion(name: &str, options: &ListOptions) -> Result<(), Failure> {
-    match options.output {
-        ListFormat::Json => output::json_line(&json!({ "type": "delete", "name": name })),
-        ListFormat::Table | ListFormat::Wide => {
-            let short = match options.namespaces() {
-                Namespaces::One => name.rsplit_once('/').map_or(name, |(_, short)| short),
-                Namespaces::All => name,
-            };
-            Ok(writeln!(
-                output::stdout(),
-                "{}",
-                paint(style::DIM, format!("{short} is gone"))
-            )?)
-        }
-        // Neither a document nor a name can say that something is gone.
-        ListFormat::Yaml | ListFormat::Name => Ok(()),
-    }
-}
-
 /// Lists the events that are selected; see [`super::events`].
 pub(crate) async fn list_events(
     context: &Context,
@@ -420,7 +322,7 @@ pub(crate) async fn list_events(
     selection: Selection,
 ) -> Result<(), Failure> {
     if options.watch {
-        watch::<Event>(context, options, selection).await
+        watch::watch::<Event>(context, options, selection).await
     } else {
         show::<Event>(context, options, &selection).await
     }

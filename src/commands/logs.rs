@@ -233,7 +233,7 @@ async fn read(
     printer: &mut Printer<impl Write>,
 ) -> Result<(), Failure> {
     let mut instances = client.list::<Instance>(&source.selection()).await?.items;
-    Instance::sort(&mut instances);
+    instances.sort_by(Row::compare);
     let only = what.only.as_ref();
     let origins: Vec<(&Instance, Origin)> = instances
         .iter()

@@ -96,7 +96,9 @@ impl Top {
             }
         }
         match self.output {
-            TextFormat::Json if self.watch => return output::json_line(&stats),
+            TextFormat::Json if self.watch => {
+                return Ok(output::json_line(&mut output::stdout(), &stats)?);
+            }
             TextFormat::Json => return output::json(&stats),
             TextFormat::Text => {}
         }

@@ -1,5 +1,7 @@
 //! The columns of each kind of object.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use windlass_api::{
     client::Resource,
@@ -35,6 +37,8 @@ pub(crate) trait Row: Resource {
     const PLURAL: &'static str;
     /// Whether they are in namespaces.
     const NAMESPACED: bool = true;
+    /// Whether it is news that one of them is gone.
+    const MISSED: bool = true;
 
     /// The headers.
     fn headers(detail: Detail) -> Vec<&'static str>;
@@ -46,8 +50,10 @@ pub(crate) trait Row: Resource {
     fn kind(&self) -> &'static str;
     /// The name without the namespace.
     fn short_name(&self) -> String;
-    /// The order in a list.
-    fn sort(_: &mut Vec<Self>) {}
+    /// The order in a list; where it is equal, that of the API stays.
+    fn compare(&self, _: &Self) -> Ordering {
+        Ordering::Equal
+    }
 }
 
 /// An empty table for these objects.
@@ -182,15 +188,11 @@ impl Row for Instance {
         self.name.to_string()
     }
 
-    fn sort(items: &mut Vec<Self>) {
-        items.sort_by(|a, b| {
-            (&a.namespace, &a.workload, a.slot, &a.name).cmp(&(
-                &b.namespace,
-                &b.workload,
-                b.slot,
-                &b.name,
-            ))
-        });
+    fn compare(&self, other: &Self) -> Ordering {
+        let place = |i: &Self| (i.namespace.clone(), i.workload.clone(), i.slot);
+        place(self)
+            .cmp(&place(other))
+            .then_with(|| self.name.cmp(&other.name))
     }
 }
 
@@ -325,6 +327,8 @@ pub(crate) fn node_style(state: &NodeState) -> anstyle::Style {
 
 impl Row for Event {
     const PLURAL: &'static str = "events";
+    // They are forgotten when there are many.
+    const MISSED: bool = false;
 
     fn headers(_: Detail) -> Vec<&'static str> {
         vec!["LAST", "SEVERITY", "REASON", "SUBJECT", "COUNT", "MESSAGE"]
@@ -368,8 +372,9 @@ impl Row for Event {
         }
     }
 
-    fn sort(items: &mut Vec<Self>) {
-        items.sort_by_key(|event| (event.last_at, event.id));
+    /// As they happened: several can have happened at the same moment, and an old event again.
+    fn compare(&self, other: &Self) -> Ordering {
+        (self.version, self.id).cmp(&(other.version, other.id))
     }
 }
 

@@ -43,11 +43,14 @@ impl Cell {
     }
 }
 
-/// Rows under headers. Rows that come later keep to the columns of the earlier ones.
+/// Rows under headers. Rows that come later keep to the columns of the earlier ones; if they do not
+/// fit, they stand under headers of their own.
 #[derive(Debug)]
 pub(crate) struct Table {
     headers: Vec<&'static str>,
     widths: Vec<usize>,
+    /// The widths under the headers that were written last.
+    written: Option<Vec<usize>>,
     rows: Vec<Vec<Cell>>,
 }
 
@@ -57,6 +60,7 @@ impl Table {
         Self {
             widths: headers.iter().map(|h| h.len()).collect(),
             headers,
+            written: None,
             rows: Vec::new(),
         }
     }
@@ -69,15 +73,16 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Writes the headers and the rows, and forgets the rows.
+    /// Writes the rows, and forgets them; before them the headers, unless they were written and
+    /// the columns are still the same.
     pub(crate) fn write(&mut self, out: &mut impl Write) -> io::Result<()> {
-        let headers = self.headers.iter().map(Cell::new).collect::<Vec<_>>();
-        self.write_row(&headers, out)?;
-        self.write_rows(out)
-    }
-
-    /// Writes the rows, and forgets them.
-    pub(crate) fn write_rows(&mut self, out: &mut impl Write) -> io::Result<()> {
+        // Nothing stands to the right of the last column.
+        let columns = &self.widths[..self.widths.len().saturating_sub(1)];
+        if self.written.as_deref() != Some(columns) {
+            self.written = Some(columns.to_vec());
+            let headers = self.headers.iter().map(Cell::new).collect::<Vec<_>>();
+            self.write_row(&headers, out)?;
+        }
         for row in std::mem::take(&mut self.rows) {
             self.write_row(&row, out)?;
         }
@@ -118,8 +123,28 @@ mod tests {
             written(|out| table.write(out)),
             "NAME     AGE    MESSAGE\nweb      5s     one two\ngrößer   119s   \n"
         );
-        table.row(vec![Cell::new("a"), Cell::new("b"), Cell::new("c")]);
-        assert_eq!(written(|out| table.write_rows(out)), "a        b      c\n");
+    }
+
+    #[test]
+    fn rows_that_come_later_are_aligned_under_their_headers() {
+        let mut table = Table::new(vec!["NAME", "AGE", "MESSAGE"]);
+        let mut write = |cells: [&str; 3]| {
+            table.row(cells.map(Cell::new).into());
+            written(|out| table.write(out))
+        };
+        assert_eq!(
+            write(["web", "5s", "one"]),
+            "NAME   AGE   MESSAGE\nweb    5s    one\n"
+        );
+        assert_eq!(
+            write(["a", "6s", "longer than before"]),
+            "a      6s    longer than before\n"
+        );
+        assert_eq!(
+            write(["longer", "7s", "two"]),
+            "NAME     AGE   MESSAGE\nlonger   7s    two\n"
+        );
+        assert_eq!(write(["web", "8s", "three"]), "web      8s    three\n");
     }
 
     #[test]

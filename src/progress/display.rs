@@ -15,7 +15,7 @@ use super::{
 };
 use crate::output::{
     columns::phase_style,
-    printable,
+    live, printable,
     style::{self, paint},
 };
 
@@ -38,8 +38,8 @@ enum Mode {
     Silent,
     /// A line for each transition; what was said last of each instance.
     Lines(BTreeMap<String, String>),
-    /// An area that is rewritten: how many lines it has now, and how often it was drawn.
-    Live { height: usize, drawn: usize },
+    /// An area that is rewritten, and how often it was drawn.
+    Live { drawn: usize },
 }
 
 /// A line of the live area.
@@ -55,10 +55,8 @@ impl Display {
     pub(crate) fn new() -> Self {
         let can_move = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         let mode = if io::stderr().is_terminal() && can_move {
-            Mode::Live {
-                height: 0,
-                drawn: 0,
-            }
+            live::keep();
+            Mode::Live { drawn: 0 }
         } else {
             Mode::Lines(BTreeMap::new())
         };
@@ -101,7 +99,7 @@ impl Display {
                 let mut below = below.iter();
                 below.try_for_each(|(name, (_, text))| say_if_new(name, text.clone(), said))
             }
-            Mode::Live { height, drawn } => {
+            Mode::Live { drawn } => {
                 let (columns, rows) = terminal_size();
                 let mut lines = vec![Line {
                     style: style::NAME,
@@ -114,7 +112,7 @@ impl Display {
                     text: printable(&format!("  {} {text}", short(name))),
                 }));
                 *drawn += 1;
-                redraw(height, &clipped(lines, rows.saturating_sub(2)), columns)
+                redraw(&clipped(lines, rows.saturating_sub(2)), columns)
             }
         }
     }
@@ -174,7 +172,7 @@ impl Display {
 
     /// Time to draw.
     pub(super) fn draw(&mut self, scene: &Scene<'_>) -> io::Result<()> {
-        let Mode::Live { height, drawn } = &mut self.mode else {
+        let Mode::Live { drawn } = &mut self.mode else {
             return Ok(());
         };
         let (columns, rows) = terminal_size();
@@ -188,13 +186,13 @@ impl Display {
             rows.saturating_sub(2),
         );
         *drawn += 1;
-        redraw(height, &lines, columns)
+        redraw(&lines, columns)
     }
 
     /// The wait has failed, which is told elsewhere with its reasons.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         match &mut self.mode {
-            Mode::Live { height, .. } => redraw(height, &[], TERMINAL.0),
+            Mode::Live { .. } => redraw(&[], TERMINAL.0),
             Mode::Silent | Mode::Lines(_) => Ok(()),
         }
     }
@@ -205,7 +203,7 @@ impl Display {
         match &mut self.mode {
             Mode::Silent => {}
             // What stands there now stays there.
-            Mode::Live { height, .. } => *height = 0,
+            Mode::Live { .. } => live::keep(),
             Mode::Lines(_) => {
                 for target in &self.targets {
                     let text = standing::describe(target, self.until, scene);
@@ -305,29 +303,17 @@ fn clipped(mut lines: Vec<Line>, rows: usize) -> Vec<Line> {
     lines
 }
 
-/// Writes `lines` over the `height` lines that were written last.
-fn redraw(height: &mut usize, lines: &[Line], columns: usize) -> io::Result<()> {
-    let mut stderr = io::stderr().lock();
+/// Writes `lines` over those that were written last.
+fn redraw(lines: &[Line], columns: usize) -> io::Result<()> {
     // The cursor moves even where colours are off, so this does not go through `anstream`, which
     // would take out both.
-    let colours = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
-    if *height > 0 {
-        write!(stderr, "\x1b[{height}A")?;
-    }
-    // Each line is cleared as it is written, so that nothing flickers; then what is left below.
-    for Line {
-        style,
-        marker,
-        text,
-    } in lines
-    {
-        let text: String = text.chars().take(columns.saturating_sub(3)).collect();
-        let style = if colours { *style } else { style::PLAIN };
-        writeln!(stderr, "{} {text}\x1b[K", paint(style, marker))?;
-    }
-    write!(stderr, "\x1b[J")?;
-    *height = lines.len();
-    stderr.flush()
+    let colours = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+    let lines = lines.iter().map(|line| {
+        let text: String = line.text.chars().take(columns.saturating_sub(3)).collect();
+        let style = if colours { line.style } else { style::PLAIN };
+        format!("{} {text}", paint(style, line.marker))
+    });
+    live::redraw(&lines.collect::<Vec<_>>())
 }
 
 fn terminal_size() -> (usize, usize) {

@@ -88,7 +88,7 @@ fn instances_are_in_the_order_of_their_slots() {
     let mut instances = ["web-10-1", "web-9-7", "api-3-2"]
         .map(|name| fixtures::instance(name, RUNNING))
         .to_vec();
-    Instance::sort(&mut instances);
+    instances.sort_by(Row::compare);
     let names: Vec<&str> = instances.iter().map(|i| i.name.as_str()).collect();
     assert_eq!(names, ["api-3-2", "web-9-7", "web-10-1"]);
 }
@@ -108,7 +108,7 @@ fn events_are_in_the_order_in_which_they_happened() {
         fixtures::event(2, "Late", "b\nc"),
         fixtures::event(1, "Early", "a"),
     ];
-    Event::sort(&mut events);
+    events.sort_by(Row::compare);
     assert_eq!(
         shown(&events, Detail::Normal, Namespaces::One),
         "LAST   SEVERITY   REASON   SUBJECT        COUNT   MESSAGE\n\
