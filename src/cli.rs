@@ -1,8 +1,10 @@
 //! The command line: its commands, and the options that all of them share.
 
-use std::str::FromStr;
+use std::{net::SocketAddr, str::FromStr};
 
-use clap::{Args, Parser, Subcommand, builder::Styles};
+use clap::{
+    Args, Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Styles,
+};
 use windlass_api::{
     DEFAULT_ADDRESS,
     ids::{NameError, Namespace},
@@ -57,7 +59,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The server to speak to
+    /// The server to speak to: a URL, or a host and its port
     #[arg(
         long,
         global = true,
@@ -183,6 +185,44 @@ impl Command {
     }
 }
 
+/// The command line as it is read.
+pub(crate) fn command() -> Clap {
+    with_negative_numbers(Cli::command())
+}
+
+/// Takes a negative number for the value that it is meant to be, not for an option: what takes the
+/// value says what is wrong with it.
+fn with_negative_numbers(command: Clap) -> Clap {
+    command
+        .mut_args(|arg| {
+            // What is passed on may be anything already.
+            if arg.get_action().takes_values() && !arg.is_allow_hyphen_values_set() {
+                arg.allow_negative_numbers(true)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(with_negative_numbers)
+}
+
+/// Reads the command line of this process, and ends it if that makes no sense.
+pub(crate) fn read() -> Cli {
+    let matches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// A whole number, as a person writes it.
+pub(crate) fn whole_number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| "write a whole number that is not negative, like 3".to_owned())
+}
+
+/// Where a server is to listen.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("write an address and a port, like {DEFAULT_ADDRESS}"))
+}
+
 /// The kinds as they stand in front of names.
 const KINDS: [&str; 3] = ["workload", "instance", "node"];
 
@@ -221,15 +261,35 @@ impl<N: FromStr<Err = NameError>> FromStr for Named<N> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use windlass_api::ids::WorkloadName;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_no_number_or_address_says_what_to_write() {
+        for (line, says) in [
+            ("scale web -1", "a whole number"),
+            ("scale web 1..3", "a whole number"),
+            ("scale web --replicas -1", "a whole number"),
+            ("scale web 1.5", "a whole number"),
+            ("logs web --tail -5", "a whole number"),
+            ("rollout undo web --to -1", "a whole number"),
+            ("dev --nodes -1", "from 1 to 16"),
+            ("server --listen 7400", "like 127.0.0.1:7400"),
+            ("dev --listen localhost", "like 127.0.0.1:7400"),
+            ("port-forward web -80", "is not a port"),
+        ] {
+            let words = ["windlass"].into_iter().chain(line.split(' '));
+            let error = command().try_get_matches_from(words).unwrap_err();
+            assert!(error.to_string().contains(says), "{line}: {error}");
+        }
+        let passed_on = ["windlass", "exec", "web", "--", "kill", "-9", "1"];
+        assert!(command().try_get_matches_from(passed_on).is_ok());
     }
 
     #[test]

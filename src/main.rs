@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 mod chore;
 mod cli;
 mod commands;
@@ -19,7 +17,7 @@ mod progress;
 mod trouble;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::read();
     cli.global.color.apply();
     commands::run(cli)
 }

@@ -1,7 +1,7 @@
 //! What a person sees of the command line.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -59,6 +59,71 @@ fn every_output_form_of_get() {
     assert!(nodes.contains("n1") && nodes.contains("Ready"), "{nodes}");
     let events = cluster.ok(&["events"]);
     assert!(events.contains("Placed"), "{events}");
+}
+
+/// What `get` writes of workloads of any kind can be applied again, and is no change.
+#[test]
+fn what_get_writes_of_every_kind_is_what_apply_reads() {
+    let cluster = Cluster::start(0);
+    let kinds = [
+        (
+            "Service",
+            "web",
+            "replicas: 2\nupdate: { canary: 1, maxSurge: 1 }",
+        ),
+        ("Daemon", "each", "env: { A: \"1\", B: \"yes\" }"),
+        ("Job", "once", "completions: 3\nactiveDeadline: 90s"),
+        (
+            "CronJob",
+            "nightly",
+            "schedule: \"0 3 * * 1\"\ntimeZone: Europe/Berlin",
+        ),
+    ];
+    for (kind, name, fields) in kinds {
+        let manifest = demo(name, fields).replace("kind: Service", &format!("kind: {kind}"));
+        cluster.apply_no_wait(&manifest);
+    }
+    for format in ["json", "yaml"] {
+        let shown = cluster.ok(&["get", "workloads", "-o", format]);
+        let mut apply = Command::new(WINDLASS)
+            .args(["apply", "-f", "-", "--no-wait", "-o", "json"])
+            .args(["--server", &cluster.url()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = apply.stdin.take().unwrap();
+        stdin.write_all(shown.as_bytes()).unwrap();
+        drop(stdin);
+        let output = apply.wait_with_output().unwrap();
+        assert!(output.status.success(), "{format}: {shown}");
+        let results = json(&text(&output.stdout));
+        let outcomes: Vec<_> = results["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|result| result["outcome"].as_str().unwrap())
+            .collect();
+        assert_eq!(outcomes, ["unchanged"; 4], "{format}: {results}");
+    }
+}
+
+#[test]
+fn a_second_server_on_the_same_state_does_not_say_that_it_listens() {
+    let cluster = Cluster::start(0);
+    let output = Command::new(WINDLASS)
+        .args(["server", "--listen", &free_address().to_string()])
+        .arg("--data-dir")
+        .arg(cluster.server_dir())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(!said.contains("listening"), "{said}");
+    assert!(
+        said.contains("in use") || said.contains("another server"),
+        "{said}"
+    );
 }
 
 #[test]

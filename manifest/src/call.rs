@@ -11,16 +11,18 @@ use windlass_api::{
 use crate::{
     error::{Error, Errors},
     format,
+    native::Reading,
     node::Span,
     source::Source,
     text::{Mistake, Text},
-    tree::{Budget, Document, Documents},
+    tree::{Budget, Documents},
 };
 
 struct Call<'a> {
     namespace: &'a Namespace,
     budget: Budget,
-    documents: usize,
+    /// How many resources there were, well formed or not.
+    resources: usize,
     manifests: Vec<Manifest>,
     errors: Vec<Error>,
     /// Where each resource was first defined.
@@ -39,7 +41,7 @@ pub(crate) fn parse(sources: &[Source], namespace: &Namespace) -> Result<Vec<Man
     let mut call = Call {
         namespace,
         budget: Budget::for_a_call(),
-        documents: 0,
+        resources: 0,
         manifests: Vec::new(),
         errors: Vec::new(),
         defined: HashMap::new(),
@@ -49,11 +51,11 @@ pub(crate) fn parse(sources: &[Source], namespace: &Namespace) -> Result<Vec<Man
             break;
         }
     }
-    if call.documents == 0 {
+    if call.resources == 0 {
         call.nothing(sources);
     }
     if call.errors.is_empty() {
-        debug_assert_eq!(call.manifests.len(), call.documents, "a document got lost");
+        debug_assert_eq!(call.manifests.len(), call.resources, "a resource got lost");
         Ok(call.manifests)
     } else {
         Err(Errors(call.errors))
@@ -69,16 +71,24 @@ impl Call<'_> {
         while next == Next::Continue
             && let Some(document) = documents.next(&mut self.budget)
         {
-            self.documents += 1;
-            if self.documents > RESOURCES_PER_CALL_MAX {
-                let span = document.map_or_else(|m| m.span, |d| d.root.span);
-                mistakes.push(too_many(span));
-                next = Next::Stop;
-                continue;
-            }
             match document {
-                Ok(document) => mistakes.extend(self.document(&text, document)),
-                Err(mistake) => mistakes.push(mistake),
+                Ok(document) => {
+                    let readings = format::read(&document.root, self.namespace);
+                    self.resources += readings.len();
+                    if self.resources > RESOURCES_PER_CALL_MAX {
+                        mistakes.push(too_many(document.root.span));
+                        next = Next::Stop;
+                        continue;
+                    }
+                    mistakes.extend(document.mistakes);
+                    for reading in readings {
+                        mistakes.extend(self.resource(&text, reading));
+                    }
+                }
+                Err(mistake) => {
+                    self.resources += 1;
+                    mistakes.push(mistake);
+                }
             }
             if documents.budget_is_spent() {
                 next = Next::Stop;
@@ -88,10 +98,8 @@ impl Call<'_> {
         next
     }
 
-    fn document(&mut self, text: &Text<'_>, document: Document) -> Vec<Mistake> {
-        let mut mistakes = document.mistakes;
-        let reading = format::read(&document.root, self.namespace);
-        mistakes.extend(reading.mistakes);
+    fn resource(&mut self, text: &Text<'_>, reading: Reading) -> Vec<Mistake> {
+        let mut mistakes = reading.mistakes;
         if let Some(manifest) = reading.manifest {
             mistakes.extend(self.define(text, &manifest, reading.name));
             self.manifests.push(manifest);
@@ -132,4 +140,60 @@ impl Call<'_> {
 fn too_many(span: Span) -> Mistake {
     let message = format!("more than {RESOURCES_PER_CALL_MAX} resources in one call");
     Mistake::new(span, "", message).with_help("apply them in several calls")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Manifest>, Errors> {
+        let source = Source {
+            name: "list.json".to_owned(),
+            text: text.to_owned(),
+        };
+        parse(&[source], &Namespace::default())
+    }
+
+    fn web(name: &str) -> String {
+        format!(r#"{{ "kind": "Service", "name": "{name}", "spec": {{ "image": "nginx" }} }}"#)
+    }
+
+    #[test]
+    fn a_list_of_the_api_is_read_like_its_resources() {
+        let list = format!(
+            r#"{{ "items": [{}, {}], "version": 7 }}"#,
+            web("a"),
+            web("b")
+        );
+        let one = format!("{}\n---\n{}", web("a"), web("b"));
+        assert_eq!(read(&list).unwrap(), read(&one).unwrap());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_list_is_told() {
+        for (list, says) in [
+            (
+                format!(r#"{{ "items": [{}, {}] }}"#, web("a"), web("a")),
+                "there twice",
+            ),
+            (
+                format!(r#"{{ "items": [{}], "continue": "default/a" }}"#, web("a")),
+                "not the whole of it",
+            ),
+            (
+                r#"{ "items": [{ "items": [] }] }"#.to_owned(),
+                "a list is no resource",
+            ),
+            (r#"{ "items": [{ "name": "n1" }] }"#.to_owned(), "kind"),
+            (r#"{ "items": [] }"#.to_owned(), "no resources"),
+        ] {
+            let errors = read(&list).unwrap_err();
+            assert!(errors.to_string().contains(says), "{list}: {errors}");
+        }
+        let many: Vec<_> = (0..=RESOURCES_PER_CALL_MAX)
+            .map(|i| web(&format!("w{i}")))
+            .collect();
+        let errors = read(&format!(r#"{{ "items": [{}] }}"#, many.join(","))).unwrap_err();
+        assert!(errors.to_string().contains("more than"), "{errors}");
+    }
 }

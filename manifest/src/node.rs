@@ -65,9 +65,14 @@ pub(crate) struct Found<'a> {
 impl Node {
     /// The value of a key, if this is a mapping that has it.
     pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|e| *e.key.text == *key)
+    }
+
+    /// The entries, if this is a mapping.
+    pub(crate) fn entries(&self) -> &[Entry] {
         match &self.value {
-            Value::Mapping(entries) => entries.iter().find(|e| *e.key.text == *key),
-            Value::Scalar(_) | Value::Sequence(_) => None,
+            Value::Mapping(entries) => entries,
+            Value::Scalar(_) | Value::Sequence(_) => &[],
         }
     }
 

@@ -101,6 +101,10 @@ async fn serve(
         nodes = cluster.nodes.len(),
         "state loaded"
     );
+    // Nobody is told before: without a state, connections only wait.
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "listening");
+    }
     let metrics = Arc::new(metrics::Metrics::new());
     let (controller, handle) =
         controller::Controller::new(cluster, committer, Arc::clone(&metrics));

@@ -30,6 +30,7 @@ use windlass_api::{
 
 use super::{pack, process, server};
 use crate::{
+    cli::listen_address,
     error::{Exit, Failure},
     logging, manifests,
     output::style::{self, paint},
@@ -40,6 +41,8 @@ use crate::{
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long what is to run may take: somebody looks at it, and ends it when it has been enough.
 const WITHOUT_END: Span = Span::from_secs(365 * 86_400);
+/// The most nodes: they share one machine.
+const NODES_MAX: u64 = 16;
 /// How long what was started may take to be gone again: a grace period and some more.
 const GONE_WITHIN: Span = Span::from_secs(60);
 
@@ -50,10 +53,10 @@ It applies the manifests, shows how they come up, and stays in the foreground. C
 it started; with --keep, containers and state stay, and the next `dev --keep` takes them over.")]
 pub(crate) struct Dev {
     /// How many nodes to have; they share this machine's Docker engine, and its capacity
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number_of_nodes)]
     nodes: u64,
     /// Where to listen
-    #[arg(long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS)]
+    #[arg(long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS, value_parser = listen_address)]
     listen: SocketAddr,
     /// Where to keep the state [default: a temporary directory, or with --keep the user's]
     #[arg(long, value_name = "DIR")]
@@ -67,6 +70,11 @@ pub(crate) struct Dev {
     /// Manifests to apply
     #[arg(value_name = "MANIFEST")]
     manifests: Vec<PathBuf>,
+}
+
+fn number_of_nodes(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|n| (1..=NODES_MAX).contains(n));
+    number.ok_or_else(|| format!("write a number from 1 to {NODES_MAX}"))
 }
 
 impl Dev {

@@ -18,7 +18,7 @@ use windlass_api::{
 use self::{follow::Follow, origin::Origin, printer::Printer};
 use super::{Context, job};
 use crate::{
-    cli::Named,
+    cli::{Named, whole_number},
     error::{Exit, Failure},
     output::{TextFormat, columns::Row},
 };
@@ -43,7 +43,7 @@ pub(crate) struct Logs {
     #[arg(short, long)]
     follow: bool,
     /// Only the last lines of each container
-    #[arg(long, value_name = "LINES")]
+    #[arg(long, value_name = "LINES", value_parser = whole_number::<u32>)]
     tail: Option<u32>,
     /// Only what was written since then: a span like `10m`, or a time like 2026-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]

@@ -67,7 +67,22 @@ fn write(response: &ApplyResponse, out: &mut impl Write) -> io::Result<()> {
     for step in steps {
         table.row(step_cells(step));
     }
-    table.write(out)
+    table.write(out)?;
+    if response.results.iter().any(is_rolling) {
+        // What comes next depends on how these turn out, so nobody can tell it yet.
+        writeln!(
+            out,
+            "\nThese are the first steps of an update: it goes on when they are done."
+        )?;
+    }
+    Ok(())
+}
+
+/// Whether a change replaces instances, which it does a few at a time.
+fn is_rolling(result: &ApplyResult) -> bool {
+    let rollout = result.workload.status.rollout.as_ref();
+    result.outcome == Outcome::Updated
+        && rollout.is_some_and(|rollout| rollout.from.is_some() && !rollout.state.is_over())
 }
 
 fn write_result(result: &ApplyResult, out: &mut impl Write) -> io::Result<()> {
@@ -127,6 +142,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_plan_says_that_an_update_goes_on() {
+        let mut workload = serde_json::to_value(crate::fixtures::workload("web", 2, 2)).unwrap();
+        let mut plan = |state: &str, from: Option<u32>| {
+            workload["status"]["rollout"] = json!({
+                "from": from, "to": 2, "state": state, "order": "startFirst",
+                "startedAt": "2026-01-01T00:00:00Z", "progressedAt": "2026-01-01T00:00:00Z",
+            });
+            let response: ApplyResponse = serde_json::from_value(json!({
+                "version": 3,
+                "results": [{ "kind": "Service", "key": "default/web", "outcome": "updated",
+                    "workload": workload, "diff": [] }],
+                "plan": { "steps": [{ "action": "start", "workload": "default/web", "slot": 0,
+                    "instance": "web-0-3", "revision": 2, "node": "a", "reason": "update" }] },
+            }))
+            .unwrap();
+            let mut out = Vec::new();
+            write(&response, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(plan("Progressing", Some(1)).contains("it goes on"));
+        // All instances of a first revision begin at once.
+        assert!(!plan("Progressing", None).contains("it goes on"));
+        assert!(!plan("Completed", Some(1)).contains("it goes on"));
+    }
+
+    #[test]
     fn a_plan_shows_the_diff_and_the_steps_with_their_reasons() {
         let workload = json!({
             "kind": "Service", "name": "web", "namespace": "default",
@@ -154,8 +195,9 @@ mod tests {
         let mut out = Vec::new();
         write(&response, &mut out).unwrap();
         let text = anstream::adapter::strip_bytes(&out).into_vec();
+        let text = String::from_utf8(text).unwrap();
         assert_eq!(
-            String::from_utf8(text).unwrap(),
+            text,
             "~ Service default/web would be updated\n    \
                  - spec.replicas: 1\n    \
                  + spec.replicas: 2\n    \

@@ -11,7 +11,7 @@ use windlass_api::{
 
 use super::{Context, wait::Waiting};
 use crate::{
-    cli::Named,
+    cli::{Named, whole_number},
     error::{Exit, Failure},
     output::{self, TextFormat, state},
     progress::{Target, Until},
@@ -84,7 +84,7 @@ struct Undo {
     #[command(flatten)]
     one: One,
     /// The revision to go back to, as `history` numbers them
-    #[arg(long, value_name = "REVISION")]
+    #[arg(long, value_name = "REVISION", value_parser = whole_number::<RevisionNumber>)]
     to: Option<RevisionNumber>,
 }
 

@@ -10,7 +10,7 @@ use windlass_api::{
 
 use super::{Context, wait::Waiting};
 use crate::{
-    cli::Named,
+    cli::{Named, whole_number},
     error::Failure,
     output::{self, TextFormat},
     progress::Until,
@@ -22,10 +22,10 @@ pub(crate) struct Scale {
     /// The workload
     name: Named<WorkloadName>,
     /// How many instances to run
-    #[arg(value_name = "N", required_unless_present = "replicas")]
+    #[arg(value_name = "N", required_unless_present = "replicas", value_parser = whole_number::<u32>)]
     count: Option<u32>,
     /// The same, as kubectl writes it
-    #[arg(long, value_name = "N", conflicts_with = "count")]
+    #[arg(long, value_name = "N", conflicts_with = "count", value_parser = whole_number::<u32>)]
     replicas: Option<u32>,
     #[command(flatten)]
     waiting: Waiting,

@@ -12,6 +12,7 @@ use windlass_orchestrator::{
 
 use super::process;
 use crate::{
+    cli::listen_address,
     error::{Exit, Failure},
     logging,
 };
@@ -23,7 +24,7 @@ Agents say every 2 s that they live. A node that is silent for 10 s is lost, and
 placed elsewhere; after the server's own start, nodes have 20 s more to come back.")]
 pub(crate) struct Server {
     /// Where to listen; only loopback, since connections are not encrypted yet
-    #[arg(long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS)]
+    #[arg(long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS, value_parser = listen_address)]
     listen: SocketAddr,
     /// Where to keep the state [default: /var/lib/windlass/server for root]
     #[arg(
@@ -52,7 +53,7 @@ impl Server {
         };
         process::run(async |shutdown| {
             let listener = process::listen(self.listen).await?;
-            tracing::info!(address = %self.listen, dir = %config.data_dir.display(), "listening");
+            tracing::info!(dir = %config.data_dir.display(), "opening the state");
             let served = windlass_orchestrator::run(config, listener, shutdown).await;
             served.map_err(|error| process::failure(&error))
         })

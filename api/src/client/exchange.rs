@@ -15,7 +15,10 @@ use tokio::time;
 use uuid::Uuid;
 
 use super::{Error, Precondition};
-use crate::problem::{Code, Problem};
+use crate::{
+    DEFAULT_ADDRESS,
+    problem::{Code, Problem},
+};
 
 mod once;
 
@@ -369,23 +372,40 @@ pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
+/// An address with a scheme is a URL; one without is a host, on the usual port unless it names one.
 fn parse_address(address: &str) -> Result<Uri, String> {
-    let with_scheme = if address.contains("://") {
-        address.to_owned()
-    } else {
-        format!("http://{address}")
+    let parse = |text: String| {
+        text.parse::<Uri>()
+            .map_err(|e: http::uri::InvalidUri| e.to_string())
     };
-    let uri: Uri = with_scheme
-        .parse()
-        .map_err(|e: http::uri::InvalidUri| e.to_string())?;
+    let is_url = address.contains("://");
+    let mut uri = if is_url {
+        parse(address.to_owned())?
+    } else {
+        parse(format!("http://{address}"))?
+    };
     if uri.scheme_str() != Some("http") {
         return Err("only http:// is spoken".to_owned());
     }
-    if uri.host().is_none_or(str::is_empty) {
+    let host = uri.host().unwrap_or_default().to_owned();
+    if host.is_empty() {
         return Err("it names no host".to_owned());
     }
     if uri.path() != "/" || uri.query().is_some() {
         return Err("it has a path".to_owned());
+    }
+    if uri.port_u16().is_none() {
+        // Whatever follows the host is no port then.
+        if uri
+            .authority()
+            .is_some_and(|a| !a.as_str().ends_with(&host))
+        {
+            return Err("the port is not a number up to 65535".to_owned());
+        }
+        if !is_url {
+            let (_, port) = DEFAULT_ADDRESS.rsplit_once(':').unwrap_or_default();
+            uri = parse(format!("http://{address}:{port}"))?;
+        }
     }
     Ok(uri)
 }
@@ -404,6 +424,14 @@ mod tests {
         ] {
             assert!(parse_address(good).is_ok(), "{good}");
         }
+        for (host, url) in [
+            ("site", "http://site:7400/"),
+            ("[::1]", "http://[::1]:7400/"),
+            ("site:80", "http://site:80/"),
+            ("http://site", "http://site/"),
+        ] {
+            assert_eq!(parse_address(host).unwrap().to_string(), url);
+        }
         for bad in [
             "",
             "https://a:1",
@@ -412,6 +440,9 @@ mod tests {
             "a b",
             "http://a?x=1",
             "ftp://a",
+            "a:99999",
+            "a:",
+            "http://a:-1",
         ] {
             assert!(parse_address(bad).is_err(), "{bad}");
         }
