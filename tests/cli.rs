@@ -126,6 +126,37 @@ fn a_second_server_on_the_same_state_does_not_say_that_it_listens() {
     );
 }
 
+/// Labels are given to a node when it joins. Later ones were ignored in silence.
+#[test]
+fn an_agent_whose_labels_are_not_heeded_says_so() {
+    let cluster = Cluster::start(0);
+    let dir = tempfile::TempDir::new().unwrap();
+    let says = |label: &str, what: &str| {
+        let mut agent = Command::new(WINDLASS)
+            .args(["agent", "--node", "n1", "--server", &cluster.url()])
+            .args(["--label", label, "--data-dir"])
+            .arg(dir.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(agent.stderr.take().unwrap()).lines();
+        let line = lines.find(|line| line.as_ref().unwrap().contains(what));
+        signal(agent.id(), rustix::process::Signal::TERM);
+        // It must not wait for somebody to read what it says last.
+        lines.for_each(drop);
+        agent.wait().unwrap();
+        line.unwrap_or_else(|| panic!("it did not say {what}"))
+            .unwrap()
+    };
+    says("zone=eu", "connected to the server");
+    let warning = says("zone=us", "WARN");
+    for part in ["--label zone=us", "windlass node label n1"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    let events = cluster.ok(&["events", "-A"]);
+    assert!(events.contains("windlass node label n1"), "{events}");
+}
+
 #[test]
 fn labels_and_namespaces_select() {
     let cluster = Cluster::start(0);

@@ -134,6 +134,9 @@ impl<D: Dial> Session<D> {
         let (link, welcome) = greeted?;
         let cluster = self.join(&welcome)?;
         tracing::info!(%cluster, "connected to the server");
+        if let Some(notice) = &welcome.notice {
+            tracing::warn!(notice, "the server has something to say");
+        }
         attempts.said.clear();
         let began = Instant::now();
         let mut conversation =

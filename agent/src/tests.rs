@@ -81,6 +81,7 @@ impl Server {
                 cluster: cluster(),
                 epoch: Epoch(1),
                 heartbeat_ms: 500,
+                notice: None,
             };
             for frame in [
                 ServerFrame::Welcome(welcome),

@@ -212,6 +212,9 @@ pub struct Welcome {
     pub epoch: Epoch,
     /// How often to send a heartbeat, in milliseconds.
     pub heartbeat_ms: u64,
+    /// What whoever reads the agent's log should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
 }
 
 /// What a node is to run, or how that changes.

@@ -69,7 +69,9 @@ impl StreamEnd {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OpenError {
     /// The node's agent has no session.
-    #[error("the agent of node {0} is not connected")]
+    #[error(
+        "the agent of node {0} is not connected: nothing on that node can be reached until it is back"
+    )]
     NotConnected(NodeName),
     /// The agent did not open it.
     #[error("the agent of node {0} did not answer within {wait} s", wait = OPEN_WITHIN.as_secs())]

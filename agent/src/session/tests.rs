@@ -180,6 +180,7 @@ fn welcome() -> ServerFrame {
         cluster: cluster(),
         epoch: Epoch(1),
         heartbeat_ms: HEARTBEAT.as_millis() as u64,
+        notice: None,
     })
 }
 
@@ -415,6 +416,7 @@ async fn a_server_of_another_cluster_is_not_followed() {
         cluster: ClusterId(Uuid::from_u128(99)),
         epoch: Epoch(1),
         heartbeat_ms: 2000,
+        notice: None,
     };
     peer.say(&ServerFrame::Welcome(other)).await;
     assert_eq!(peer.hear().await, None);

@@ -269,6 +269,29 @@ pub struct Declared {
 }
 
 impl NodeRecord {
+    /// That the node has not all that its agent was started with, if so: labels and taints of a
+    /// node that is known are an operator's.
+    #[must_use]
+    pub fn unheeded(&self) -> Option<String> {
+        let labels = self.declared.labels.iter();
+        let labels = labels
+            .filter(|(key, value)| self.labels.get(*key) != Some(*value))
+            .map(|(key, value)| format!("--label {key}={value}"));
+        let taints = self.declared.taints.iter();
+        let taints = taints
+            .filter(|taint| !self.taints.contains(taint))
+            .map(|taint| format!("--taint {taint}"));
+        let options: Vec<String> = labels.chain(taints).collect();
+        let name = &self.name;
+        (!options.is_empty()).then(|| {
+            format!(
+                "the node was registered before, so this changes nothing: {}; use `windlass node \
+                 label {name}` or `windlass node taint {name}`",
+                options.join(" ")
+            )
+        })
+    }
+
     /// What expressions can ask of the node.
     #[must_use]
     pub fn facts(&self) -> NodeFacts<'_> {

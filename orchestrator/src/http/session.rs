@@ -80,10 +80,12 @@ async fn greet(socket: &mut WebSocket, handle: &Handle) -> Result<Hello, End> {
     };
     match handle.hello((*hello).clone()).await {
         Ok(cluster) => {
+            let record = cluster.nodes.get(&hello.node);
             let welcome = Welcome {
                 cluster: cluster.record.id,
                 epoch: cluster.record.epoch,
                 heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
+                notice: record.and_then(|node| node.unheeded()),
             };
             send(socket, &ServerFrame::Welcome(welcome)).await?;
             Ok(*hello)
