@@ -52,6 +52,7 @@ impl Cluster {
             cluster: fixture.owner.cluster,
             epoch: Epoch(1),
             heartbeat_ms: 1_000,
+            notice: None,
         };
         let server = tokio::spawn(serve(listener, welcome, assigned, told));
         Self {
