@@ -26,7 +26,8 @@ pub(crate) fn keep() {
 
 fn draw(height: &mut usize, lines: &[String], out: &mut impl Write) -> io::Result<()> {
     if *height > 0 {
-        write!(out, "\x1b[{height}A")?;
+        // The terminal may have echoed a Ctrl-C, and the cursor be behind it.
+        write!(out, "\r\x1b[{height}A")?;
     }
     // Each line is cleared as it is written, so that nothing flickers; then what is left below.
     for line in lines {
@@ -67,34 +68,37 @@ mod tests {
     /// What a terminal shows that understands the sequences that are used here.
     fn screen(written: &[u8]) -> Vec<String> {
         let mut lines: Vec<String> = vec![String::new()];
-        let mut at = 0;
+        let (mut row, mut column) = (0, 0);
         let mut text = std::str::from_utf8(written).unwrap();
         while let Some(c) = text.chars().next() {
             text = &text[c.len_utf8()..];
             match c {
                 '\n' => {
-                    at += 1;
-                    lines.resize(lines.len().max(at + 1), String::new());
+                    (row, column) = (row + 1, 0);
+                    lines.resize(lines.len().max(row + 1), String::new());
                 }
+                '\r' => column = 0,
                 '\x1b' => {
                     let end = text.find(char::is_alphabetic).unwrap();
                     match &text[end..=end] {
-                        "A" => at -= text[1..end].parse::<usize>().unwrap(),
+                        "A" => row -= text[1..end].parse::<usize>().unwrap(),
                         "J" => {
-                            lines.truncate(at);
-                            lines.push(String::new());
+                            lines.truncate(row + 1);
+                            lines[row].truncate(column);
                         }
-                        "K" => {}
+                        "K" => lines[row].truncate(column),
                         other => panic!("{other}"),
                     }
                     text = &text[end + 1..];
                 }
-                // Every line is written from its beginning.
-                c if lines[at].ends_with('|') => lines[at] = c.to_string(),
-                c => lines[at].push(c),
+                c => {
+                    lines[row].truncate(column);
+                    lines[row].push(c);
+                    column += 1;
+                }
             }
         }
-        lines.pop();
+        lines.retain(|line| !line.is_empty());
         lines
     }
 
@@ -103,15 +107,16 @@ mod tests {
         let mut out = Vec::new();
         let mut height = 0;
         let lines = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
-        draw(&mut height, &lines(&["web 1/2|", "api 0/1|"]), &mut out).unwrap();
+        draw(&mut height, &lines(&["web 1/2", "api 0/1"]), &mut out).unwrap();
         write_above(&mut height, b"WARN one\n", &mut out).unwrap();
         write_above(&mut height, b"WARN two\n", &mut out).unwrap();
-        draw(&mut height, &lines(&["web 2/2|", "api 0/1|"]), &mut out).unwrap();
-        assert_eq!(
-            screen(&out),
-            ["WARN one", "WARN two", "web 2/2|", "api 0/1|"]
-        );
-        draw(&mut height, &lines(&["web 2/2|"]), &mut out).unwrap();
-        assert_eq!(screen(&out), ["WARN one", "WARN two", "web 2/2|"]);
+        draw(&mut height, &lines(&["web 2/2", "api 0/1"]), &mut out).unwrap();
+        assert_eq!(screen(&out), ["WARN one", "WARN two", "web 2/2", "api 0/1"]);
+        draw(&mut height, &lines(&["web 2/2"]), &mut out).unwrap();
+        assert_eq!(screen(&out), ["WARN one", "WARN two", "web 2/2"]);
+        // The echo of a Ctrl-C stands where the cursor was.
+        out.extend(b"^C");
+        draw(&mut height, &lines(&["web gone"]), &mut out).unwrap();
+        assert_eq!(screen(&out), ["WARN one", "WARN two", "web gone"]);
     }
 }
