@@ -148,25 +148,25 @@ impl Command {
     /// How the command writes its errors.
     pub(crate) fn error_format(&self) -> ErrorFormat {
         match self {
-            Self::Apply(args) => args.output.into(),
-            Self::Plan(args) => args.output.into(),
+            Self::Apply(args) => args.format.output.into(),
+            Self::Plan(args) => args.format.output.into(),
             Self::Get(args) => args.options.output.into(),
-            Self::Describe(args) => args.output.into(),
-            Self::Logs(args) => args.output.into(),
-            Self::Top(args) => args.output.into(),
-            Self::Scale(args) => args.output.into(),
-            Self::Restart(args) => args.output.into(),
+            Self::Describe(args) => args.format.output.into(),
+            Self::Logs(args) => args.format.output.into(),
+            Self::Top(args) => args.format.output.into(),
+            Self::Scale(args) => args.format.output.into(),
+            Self::Restart(args) => args.format.output.into(),
             Self::Rollout(args) => args.output().into(),
             Self::Job(args) => args.output().into(),
-            Self::Delete(args) => args.output.into(),
-            Self::Wait(args) => args.output.into(),
+            Self::Delete(args) => args.format.output.into(),
+            Self::Wait(args) => args.format.output.into(),
             Self::Events(args) => args.options.output.into(),
-            Self::Cordon(args) | Self::Uncordon(args) => args.output.into(),
-            Self::Drain(args) => args.output.into(),
+            Self::Cordon(args) | Self::Uncordon(args) => args.format.output.into(),
+            Self::Drain(args) => args.format.output.into(),
             Self::Node(args) => args.output().into(),
-            Self::Rebalance(args) => args.output.into(),
+            Self::Rebalance(args) => args.format.output.into(),
             Self::Cluster(args) => args.output().into(),
-            Self::Version(args) => args.output.into(),
+            Self::Version(args) => args.format.output.into(),
             Self::Exec(_)
             | Self::PortForward(_)
             | Self::Cp(_)

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::error::{ErrorFormat, Failure};
@@ -38,6 +38,21 @@ pub(crate) enum TextFormat {
     Text,
     /// For programs
     Json,
+}
+
+/// How to write what is no list.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Format {
+    /// How to write the result: text or json
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub(crate) output: TextFormat,
 }
 
 impl From<ListFormat> for ErrorFormat {

@@ -10,7 +10,7 @@ use crate::{
     error::Failure,
     manifests::ManifestArgs,
     output::{
-        self, TextFormat,
+        self, Format, TextFormat,
         style::{self, paint},
     },
     progress::{Target, Until},
@@ -28,16 +28,8 @@ pub(crate) struct Apply {
     manifests: ManifestArgs,
     #[command(flatten)]
     waiting: Waiting,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 impl Apply {
@@ -46,12 +38,12 @@ impl Apply {
             resources: self.manifests.read(&context.namespace)?,
         };
         let mut response = context.client.apply(&request).await?;
-        if self.output == TextFormat::Text {
+        if self.format.output == TextFormat::Text {
             write(&response)?;
         }
         let mut result = Ok(());
         if !self.waiting.no_wait {
-            if self.output == TextFormat::Text {
+            if self.format.output == TextFormat::Text {
                 response
                     .results
                     .iter()
@@ -65,7 +57,7 @@ impl Apply {
                 .collect();
             let waited = self
                 .waiting
-                .wait(context, &targets, Until::Done, self.output)
+                .wait(context, &targets, Until::Done, self.format.output)
                 .await;
             result = waited.map(|reached| {
                 for (result, workload) in response.results.iter_mut().zip(reached) {
@@ -73,7 +65,7 @@ impl Apply {
                 }
             });
         }
-        if self.output == TextFormat::Json {
+        if self.format.output == TextFormat::Json {
             output::json(&response)?;
         }
         result

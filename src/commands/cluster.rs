@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use jiff::Timestamp;
 use windlass_api::{
     clock,
@@ -16,7 +16,7 @@ use super::Context;
 use crate::{
     error::Failure,
     output::{
-        self, TextFormat,
+        self, Format, TextFormat,
         age::age,
         style::{self, paint},
     },
@@ -33,21 +33,6 @@ After a backup was restored, or the server's disk came back as it once was, ever
 nothing is removed, since nobody can tell what is missing from the state. Look at `windlass cluster
 status` and apply what is missing first; what the server still does not know is then removed.")]
     AcceptRestore(Format),
-}
-
-/// How to write the result.
-#[derive(Debug, Args)]
-pub(crate) struct Format {
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    output: TextFormat,
 }
 
 impl Cluster {

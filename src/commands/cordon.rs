@@ -13,7 +13,7 @@ use super::Context;
 use crate::{
     cli::Named,
     error::Failure,
-    output::{self, TextFormat},
+    output::{self, Format, TextFormat},
 };
 
 /// The nodes to allow or refuse new instances on.
@@ -22,16 +22,8 @@ pub(crate) struct Nodes {
     /// The nodes
     #[arg(required = true, value_name = "NODE")]
     names: Vec<Named<NodeName>>,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 impl Nodes {
@@ -60,7 +52,7 @@ impl Nodes {
                 .client
                 .patch_node(name, &patch, Precondition::None)
                 .await?;
-            match self.output {
+            match self.format.output {
                 TextFormat::Json => output::json_line(&mut output::stdout(), &node)?,
                 TextFormat::Text => writeln!(output::stdout(), "node {name} {done}")?,
             }

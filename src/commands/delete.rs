@@ -14,7 +14,7 @@ use crate::{
     cli::Named,
     error::Failure,
     manifests,
-    output::{self, TextFormat},
+    output::{self, Format, TextFormat},
     progress::{Target, Until},
 };
 
@@ -34,16 +34,8 @@ pub(crate) struct Delete {
     files: Vec<PathBuf>,
     #[command(flatten)]
     waiting: Waiting,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 impl Delete {
@@ -60,10 +52,10 @@ impl Delete {
         }
         if !self.waiting.no_wait && !targets.is_empty() {
             self.waiting
-                .wait(context, &targets, Until::Deleted, self.output)
+                .wait(context, &targets, Until::Deleted, self.format.output)
                 .await?;
         }
-        if self.output == TextFormat::Json {
+        if self.format.output == TextFormat::Json {
             let deleted: Vec<_> = targets.iter().map(|target| &target.key).collect();
             output::json(&json!({ "deleted": deleted }))?;
         }
@@ -88,7 +80,7 @@ impl Delete {
             .client
             .delete_workload(key, Precondition::None)
             .await?;
-        if self.output == TextFormat::Text {
+        if self.format.output == TextFormat::Text {
             writeln!(output::stdout(), "{key} deleted")?;
         }
         Ok(Target::of(&workload))

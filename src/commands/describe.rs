@@ -19,7 +19,7 @@ use crate::{
     cli::Named,
     error::{Exit, Failure},
     output::{
-        self, TextFormat,
+        self, Format, TextFormat,
         age::age,
         columns::{self, Detail, Namespaces, Row},
         style::{self, paint},
@@ -43,16 +43,8 @@ pub(crate) struct Describe {
     kind: Kind,
     /// Its name
     name: Named<InstanceId>,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -93,7 +85,7 @@ impl Describe {
             Kind::Instance => of_instance(context, &namespace, &self.name.name).await?,
             Kind::Node => of_node(context, &self.name.name).await?,
         };
-        match self.output {
+        match self.format.output {
             TextFormat::Json => output::json(&story),
             TextFormat::Text => Ok(write(&story, clock::now(), &mut output::stdout())?),
         }

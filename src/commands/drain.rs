@@ -16,7 +16,7 @@ use super::Context;
 use crate::{
     cli::Named,
     error::{Exit, Failure},
-    output::{self, TextFormat, columns::phase_style},
+    output::{self, Format, TextFormat, columns::phase_style},
     progress::{DRAW_EVERY, Display, describe_instance},
 };
 
@@ -39,16 +39,8 @@ pub(crate) struct Drain {
     /// How long to wait; then the exit code is 4, and the drain goes on [default: as long as it takes]
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 /// Why instances wait for a node, by what they are to replace.
@@ -65,7 +57,7 @@ impl Drain {
             // It holds three mirrors: too much for every caller's own future.
             node = Box::pin(self.wait(context)).await?;
         }
-        match self.output {
+        match self.format.output {
             TextFormat::Json => output::json(&node),
             TextFormat::Text => Ok(writeln!(output::stdout(), "node {name} {}", said(&node))?),
         }
@@ -78,7 +70,7 @@ impl Drain {
         let mut instances = Mirror::<Instance>::open(client, on_it).await?;
         let pending = Selection::all().field("phase", "Pending");
         let mut pending = Mirror::<Instance>::open(client, pending).await?;
-        let mut display = match self.output {
+        let mut display = match self.format.output {
             TextFormat::Text => Display::new(),
             TextFormat::Json => Display::silent(),
         };

@@ -28,7 +28,7 @@ impl Job {
     /// How the result is written.
     pub(crate) fn output(&self) -> TextFormat {
         match &self.action {
-            Action::Run(run) => run.output,
+            Action::Run(run) => run.format.output,
         }
     }
 

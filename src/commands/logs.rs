@@ -20,7 +20,7 @@ use super::{Context, job};
 use crate::{
     cli::{Named, whole_number},
     error::{Exit, Failure},
-    output::{TextFormat, columns::Row},
+    output::{Format, TextFormat, columns::Row},
 };
 
 mod follow;
@@ -51,16 +51,8 @@ pub(crate) struct Logs {
     /// Begin each line with its time
     #[arg(short, long)]
     timestamps: bool,
-    /// How to write the lines: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 /// A point in time, as a user writes it.
@@ -160,7 +152,7 @@ impl Logs {
             options,
         };
         let client = &context.client;
-        let mut printer = Printer::to_stdout(self.output);
+        let mut printer = Printer::to_stdout(self.format.output);
         if !self.follow {
             return read(client, &source, &what, &mut printer).await;
         }

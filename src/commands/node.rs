@@ -16,7 +16,7 @@ use super::Context;
 use crate::{
     cli::Named,
     error::Failure,
-    output::{self, TextFormat},
+    output::{self, Format, TextFormat},
 };
 
 /// How often a change of taints is tried again when somebody else changes the node meanwhile.
@@ -68,21 +68,6 @@ pub(crate) struct SetTaint {
     changes: Vec<TaintChange>,
     #[command(flatten)]
     format: Format,
-}
-
-/// How to write the result.
-#[derive(Debug, Args)]
-struct Format {
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    output: TextFormat,
 }
 
 /// A label to set, or to remove.

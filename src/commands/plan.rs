@@ -12,7 +12,7 @@ use crate::{
     error::Failure,
     manifests::ManifestArgs,
     output::{
-        self, TextFormat,
+        self, Format, TextFormat,
         style::{self, paint},
         table::{Cell, Table},
     },
@@ -25,16 +25,8 @@ The server plans with the very code that acts. What it would do changes with the
 pub(crate) struct Plan {
     #[command(flatten)]
     manifests: ManifestArgs,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 impl Plan {
@@ -43,7 +35,7 @@ impl Plan {
             resources: self.manifests.read(&context.namespace)?,
         };
         let response = context.client.plan(&request).await?;
-        match self.output {
+        match self.format.output {
             TextFormat::Json => output::json(&response),
             TextFormat::Text => Ok(write(&response, &mut output::stdout())?),
         }

@@ -17,7 +17,7 @@ use crate::{
     cli::Named,
     error::Failure,
     output::{
-        self, TextFormat,
+        self, Format, TextFormat,
         table::{Cell, Table},
     },
     progress::{Target, Until},
@@ -39,16 +39,8 @@ pub(crate) struct Rebalance {
     dry_run: bool,
     #[command(flatten)]
     waiting: Waiting,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 impl Rebalance {
@@ -63,7 +55,7 @@ impl Rebalance {
             DryRun::No
         };
         let response = context.client.rebalance(&request, dry_run).await?;
-        match self.output {
+        match self.format.output {
             TextFormat::Json => output::json(&response)?,
             TextFormat::Text => write(&response, dry_run, &mut output::stdout())?,
         }
@@ -77,7 +69,9 @@ impl Rebalance {
         };
         let targets: Vec<_> = moved.iter().map(target).collect();
         let until = Until::Settled;
-        let wait = self.waiting.wait(context, &targets, until, self.output);
+        let wait = self
+            .waiting
+            .wait(context, &targets, until, self.format.output);
         wait.await.map(drop)
     }
 }

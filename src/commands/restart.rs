@@ -4,7 +4,7 @@ use clap::Args;
 use windlass_api::ids::WorkloadName;
 
 use super::{Context, rollout, wait::Waiting};
-use crate::{cli::Named, error::Failure, output::TextFormat};
+use crate::{cli::Named, error::Failure, output::Format};
 
 /// Replace all instances of a workload by new ones, bit by bit: short for `rollout restart`
 #[derive(Debug, Args)]
@@ -13,20 +13,12 @@ pub(crate) struct Restart {
     name: Named<WorkloadName>,
     #[command(flatten)]
     waiting: Waiting,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 impl Restart {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        rollout::restart_named(context, &self.name, self.output, &self.waiting).await
+        rollout::restart_named(context, &self.name, self.format.output, &self.waiting).await
     }
 }

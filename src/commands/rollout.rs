@@ -13,7 +13,7 @@ use super::{Context, wait::Waiting};
 use crate::{
     cli::{Named, whole_number},
     error::{Exit, Failure},
-    output::{self, TextFormat, state},
+    output::{self, Format, TextFormat, state},
     progress::{Target, Until},
 };
 
@@ -58,16 +58,8 @@ enum Action {
 struct Shown {
     /// The workload
     name: Named<WorkloadName>,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    output: TextFormat,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// A workload that is waited for.
@@ -92,13 +84,13 @@ impl Rollout {
     /// How the result is written.
     pub(crate) fn output(&self) -> TextFormat {
         match &self.action {
-            Action::History(shown) | Action::Pause(shown) => shown.output,
-            Action::Undo(undo) => undo.one.shown.output,
+            Action::History(shown) | Action::Pause(shown) => shown.format.output,
+            Action::Undo(undo) => undo.one.shown.format.output,
             Action::Status(one)
             | Action::Resume(one)
             | Action::Restart(one)
             | Action::Promote(one)
-            | Action::Abort(one) => one.shown.output,
+            | Action::Abort(one) => one.shown.format.output,
         }
     }
 
@@ -125,7 +117,7 @@ impl Shown {
             .client
             .rollout(&key, &action, Precondition::None)
             .await?;
-        match (self.output, action) {
+        match (self.format.output, action) {
             (TextFormat::Text, _) => {
                 let mut out = output::stdout();
                 writeln!(out, "{key} {}", said(action, &workload))?;
@@ -150,7 +142,7 @@ impl One {
             | RolloutAction::Undo { .. } => Until::Done,
         };
         self.waiting
-            .settle_as(context, workload, until, self.shown.output)
+            .settle_as(context, workload, until, self.shown.format.output)
             .await
     }
 
@@ -165,11 +157,11 @@ impl One {
         }
         if !self.waiting.no_wait {
             let target = [Target::of(&workload)];
-            let format = self.shown.output;
+            let format = self.shown.format.output;
             let reached = self.waiting.wait(context, &target, Until::Done, format);
             workload = reached.await?.into_iter().next().unwrap_or(workload);
         }
-        match self.shown.output {
+        match self.shown.format.output {
             TextFormat::Json => output::json(&workload)?,
             TextFormat::Text => {
                 let mut out = output::stdout();
@@ -208,7 +200,7 @@ pub(super) async fn restart_named(
 }
 
 async fn restart(context: &Context, shown: &Shown, waiting: &Waiting) -> Result<(), Failure> {
-    restart_named(context, &shown.name, shown.output, waiting).await
+    restart_named(context, &shown.name, shown.format.output, waiting).await
 }
 
 /// What follows from an action, in words.

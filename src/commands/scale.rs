@@ -12,7 +12,7 @@ use super::{Context, wait::Waiting};
 use crate::{
     cli::{Named, whole_number},
     error::Failure,
-    output::{self, TextFormat},
+    output::{self, Format, TextFormat},
     progress::Until,
 };
 
@@ -29,16 +29,8 @@ pub(crate) struct Scale {
     replicas: Option<u32>,
     #[command(flatten)]
     waiting: Waiting,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 impl Scale {
@@ -52,7 +44,7 @@ impl Scale {
             .client
             .scale(&key, resource::Scale { replicas })
             .await?;
-        if self.output == TextFormat::Text {
+        if self.format.output == TextFormat::Text {
             writeln!(output::stdout(), "{key} scaled to {replicas}")?;
         }
         // An update that goes on, or waits for somebody, is not what was asked for here.
@@ -62,7 +54,7 @@ impl Scale {
             false => Until::Ready,
         };
         self.waiting
-            .settle_as(context, workload, until, self.output)
+            .settle_as(context, workload, until, self.format.output)
             .await
     }
 }

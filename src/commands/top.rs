@@ -16,7 +16,7 @@ use super::Context;
 use crate::{
     error::Failure,
     output::{
-        self, TextFormat,
+        self, Format, TextFormat,
         columns::Namespaces,
         quantity, style,
         table::{Cell, Table},
@@ -52,16 +52,8 @@ pub(crate) struct Top {
     /// Instances of all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// How to write it: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -95,7 +87,7 @@ impl Top {
                 }
             }
         }
-        match self.output {
+        match self.format.output {
             TextFormat::Json if self.watch => {
                 return Ok(output::json_line(&mut output::stdout(), &stats)?);
             }

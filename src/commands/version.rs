@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Context;
 use crate::{
     error::Failure,
-    output::{self, TextFormat},
+    output::{self, Format, TextFormat},
 };
 
 /// The version of this program.
@@ -19,22 +19,14 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[command(after_help = "\
 The version of this program alone is `windlass --version`.")]
 pub(crate) struct Version {
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 impl Version {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let server = context.client.server_info().await;
-        match self.output {
+        match self.format.output {
             TextFormat::Json => output::json(
                 &json!({ "client": { "version": VERSION }, "server": server.as_ref().ok() }),
             )?,

@@ -7,7 +7,7 @@ use super::Context;
 use crate::{
     cli::Named,
     error::{Exit, Failure},
-    output::{self, TextFormat},
+    output::{self, Format, TextFormat},
     progress::{self, Display, Target, Until},
 };
 
@@ -34,16 +34,8 @@ pub(crate) struct Wait {
     /// How long to wait; then the exit code is 4
     #[arg(long, default_value = TIMEOUT, value_name = "TIME")]
     timeout: Span,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(crate) output: TextFormat,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 impl Wait {
@@ -69,9 +61,9 @@ impl Wait {
             timeout: self.timeout,
         };
         let reached = waiting
-            .wait(context, &targets, self.until, self.output)
+            .wait(context, &targets, self.until, self.format.output)
             .await?;
-        match self.output {
+        match self.format.output {
             TextFormat::Json => output::json(&reached),
             TextFormat::Text => Ok(()),
         }

@@ -15,7 +15,7 @@ use crate::{
     commands::{Context, logs},
     error::{Exit, Failure},
     output::{
-        self, TextFormat,
+        self, Format, TextFormat,
         state::{self, first_line},
         style::{self, paint},
     },
@@ -35,16 +35,8 @@ pub(super) struct Run {
     /// Print the name of the new job, and do not wait for it
     #[arg(long)]
     no_wait: bool,
-    /// How to write the result: text or json
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    pub(super) output: TextFormat,
+    #[command(flatten)]
+    pub(super) format: Format,
     /// What replaces the arguments of the container
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
@@ -68,7 +60,7 @@ impl Run {
         let job = context.client.run_job(&key, &request).await?;
         let key = job.manifest.key();
         if self.no_wait {
-            match self.output {
+            match self.format.output {
                 TextFormat::Json => output::json(&job)?,
                 TextFormat::Text => {
                     let mut out = output::stdout();
@@ -82,7 +74,8 @@ impl Run {
             "running {key}; Ctrl-C leaves it running, and `windlass logs -f {key}` reads along again"
         ));
         let end = ended(&context.client, key.clone());
-        let status = logs::follow_job(&context.client, key.clone(), self.output, end).await?;
+        let status =
+            logs::follow_job(&context.client, key.clone(), self.format.output, end).await?;
         if let JobState::Failed { reason, .. } = &status.state {
             let failure = format!("job {key} failed: {}", first_line(reason));
             output::say(&format!("{} {failure}", paint(style::BAD, "error:")));

@@ -25,7 +25,7 @@ pub(super) async fn show(context: &Context, shown: &Shown) -> Result<(), Failure
     let mut list = context.client.revisions(&key).await?;
     list.items
         .sort_by_key(|revision| std::cmp::Reverse(revision.number));
-    match shown.output {
+    match shown.format.output {
         TextFormat::Json => output::json(&list),
         TextFormat::Text => Ok(write(&list.items, clock::now(), &mut output::stdout())?),
     }
