@@ -55,6 +55,38 @@ fn sides(commit: &Commit) -> [&Cluster; 2] {
     [&commit.before, &commit.after]
 }
 
+/// What a change is about, as far as the API shows it.
+enum About<'a> {
+    /// What a user wrote, and what follows from it for each of its instances.
+    Workload(&'a WorkloadKey),
+    /// How far a job or a schedule is.
+    Progress(&'a WorkloadKey),
+    Instance(&'a InstanceId),
+    Node(&'a NodeName),
+    Assignment(&'a NodeName),
+    Event(EventId),
+    /// What no collection shows.
+    Nothing,
+}
+
+impl<'a> About<'a> {
+    fn of(change: &'a Change) -> Self {
+        match change {
+            Change::Workload(key, _) => Self::Workload(key),
+            Change::Job(key, _) | Change::Schedule(key, _) => Self::Progress(key),
+            Change::Index(key, _) => Self::Progress(&key.job),
+            Change::Instance(id, _) => Self::Instance(id),
+            Change::Node(name, _) => Self::Node(name),
+            Change::Assignment(name, _) => Self::Assignment(name),
+            Change::Event(id, _) => Self::Event(*id),
+            Change::Cluster(_)
+            | Change::Revision(..)
+            | Change::Images(..)
+            | Change::Idempotency(..) => Self::Nothing,
+        }
+    }
+}
+
 /// The workloads.
 #[derive(Debug)]
 pub(super) struct Workloads;
@@ -108,35 +140,24 @@ impl Collection for Workloads {
     fn touched(commit: &Commit) -> BTreeSet<WorkloadKey> {
         let mut keys = BTreeSet::new();
         for change in &commit.changes {
-            match change {
+            match About::of(change) {
                 // What a schedule has made shows in its status.
-                Change::Workload(key, _) | Change::Job(key, _) => {
+                About::Workload(key) | About::Progress(key) => {
                     let records = sides(commit).map(|cluster| cluster.workloads.get(key));
                     keys.extend(records.into_iter().flatten().filter_map(|w| w.owner()));
                     keys.insert(key.clone());
                 }
-                Change::Schedule(key, _) => {
-                    keys.insert(key.clone());
-                }
-                Change::Index(key, _) => {
-                    keys.insert(key.job.clone());
-                }
-                Change::Instance(id, _) => {
+                About::Instance(id) => {
                     let records = sides(commit).map(|cluster| cluster.instances.get(id));
                     keys.extend(records.into_iter().flatten().map(|i| i.workload.clone()));
                 }
                 // Whether a node is lost shows in the status of what runs there.
-                Change::Node(name, _) => {
+                About::Node(name) => {
                     for cluster in sides(commit) {
                         keys.extend(cluster.instances_on(name).map(|i| i.workload.clone()));
                     }
                 }
-                Change::Cluster(_)
-                | Change::Revision(..)
-                | Change::Assignment(..)
-                | Change::Images(..)
-                | Change::Event(..)
-                | Change::Idempotency(..) => {}
+                About::Assignment(_) | About::Event(_) | About::Nothing => {}
             }
         }
         keys
@@ -204,30 +225,22 @@ impl Collection for Instances {
     fn touched(commit: &Commit) -> BTreeSet<InstanceId> {
         let mut ids = BTreeSet::new();
         for change in &commit.changes {
-            match change {
-                Change::Instance(id, _) => {
+            match About::of(change) {
+                About::Instance(id) => {
                     ids.insert(id.clone());
                 }
                 // Its labels are the workload's.
-                Change::Workload(key, _) => {
+                About::Workload(key) => {
                     for cluster in sides(commit) {
                         ids.extend(cluster.instances_of(key).map(|i| i.id.clone()));
                     }
                 }
-                Change::Node(name, _) => {
+                About::Node(name) => {
                     for cluster in sides(commit) {
                         ids.extend(cluster.instances_on(name).map(|i| i.id.clone()));
                     }
                 }
-                Change::Cluster(_)
-                | Change::Job(..)
-                | Change::Index(..)
-                | Change::Schedule(..)
-                | Change::Revision(..)
-                | Change::Assignment(..)
-                | Change::Images(..)
-                | Change::Event(..)
-                | Change::Idempotency(..) => {}
+                About::Progress(_) | About::Assignment(_) | About::Event(_) | About::Nothing => {}
             }
         }
         ids
@@ -284,24 +297,16 @@ impl Collection for Nodes {
     fn touched(commit: &Commit) -> BTreeSet<NodeName> {
         let mut names = BTreeSet::new();
         for change in &commit.changes {
-            match change {
-                Change::Node(name, _) | Change::Assignment(name, _) => {
+            match About::of(change) {
+                About::Node(name) | About::Assignment(name) => {
                     names.insert(name.clone());
                 }
                 // It uses some of the node's capacity, or did.
-                Change::Instance(id, _) => {
+                About::Instance(id) => {
                     let records = sides(commit).map(|cluster| cluster.instances.get(id));
                     names.extend(records.into_iter().flatten().filter_map(|i| i.node.clone()));
                 }
-                Change::Cluster(_)
-                | Change::Workload(..)
-                | Change::Job(..)
-                | Change::Index(..)
-                | Change::Schedule(..)
-                | Change::Revision(..)
-                | Change::Images(..)
-                | Change::Event(..)
-                | Change::Idempotency(..) => {}
+                About::Workload(_) | About::Progress(_) | About::Event(_) | About::Nothing => {}
             }
         }
         names
@@ -379,19 +384,14 @@ impl Collection for Events {
     }
 
     fn touched(commit: &Commit) -> BTreeSet<EventId> {
-        let event = |change: &Change| match change {
-            Change::Event(id, _) => Some(*id),
-            Change::Cluster(_)
-            | Change::Workload(..)
-            | Change::Job(..)
-            | Change::Index(..)
-            | Change::Schedule(..)
-            | Change::Revision(..)
-            | Change::Instance(..)
-            | Change::Node(..)
-            | Change::Assignment(..)
-            | Change::Images(..)
-            | Change::Idempotency(..) => None,
+        let event = |change| match About::of(change) {
+            About::Event(id) => Some(id),
+            About::Workload(_)
+            | About::Progress(_)
+            | About::Instance(_)
+            | About::Node(_)
+            | About::Assignment(_)
+            | About::Nothing => None,
         };
         commit.changes.iter().filter_map(event).collect()
     }
