@@ -22,6 +22,8 @@ use crate::{
 
 mod census;
 
+pub(crate) use census::{Census, Count};
+
 /// The metrics of a server.
 #[derive(Debug)]
 pub struct Metrics {

@@ -14,13 +14,14 @@ use windlass_api::{
     problem::Code,
     resource::{ClusterInfo, Restore, StoreState},
 };
-use windlass_core::{cluster::Cluster, view};
+use windlass_core::cluster::Cluster;
 
 use super::{Api, BACKUPS_MAX, write::WriteRequest};
 use crate::{
     codec,
     controller::{Storage, Write},
     error::Error,
+    metrics::{Census, Count},
 };
 
 /// The media type of an export: JSON, one object in a line.
@@ -65,25 +66,17 @@ pub(super) async fn backup(State(api): State<Arc<Api>>) -> Result<Response, Erro
 }
 
 fn info(api: &Api, cluster: &Cluster) -> ClusterInfo {
-    let workloads = cluster.workloads.values().map(|record| {
-        let settled = view::workload_status(cluster, record).settled;
-        if settled { "settled" } else { "unsettled" }
-    });
-    let instances = cluster.instances.values();
-    let nodes = || cluster.nodes.values();
+    let census = Census::of(cluster);
     ClusterInfo {
         id: cluster.record.id,
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         version: cluster.version,
         epoch: cluster.record.epoch,
-        nodes: count(nodes().map(|node| node.state.name())),
-        rejecting: nodes()
-            .filter(|node| node.rejects.is_some())
-            .map(|node| node.name.clone())
-            .collect(),
+        nodes: named(census.nodes),
+        rejecting: census.rejecting,
         agents: api.sessions.connected() as u64,
-        workloads: count(workloads),
-        instances: count(instances.map(|instance| instance.status.phase.name())),
+        workloads: named(census.workloads),
+        instances: named(census.instances),
         store: match api.handle.storage() {
             Storage::Writable => StoreState::Writable,
             Storage::Full => StoreState::Full,
@@ -96,10 +89,7 @@ fn info(api: &Api, cluster: &Cluster) -> ClusterInfo {
     }
 }
 
-fn count(names: impl Iterator<Item = &'static str>) -> BTreeMap<String, u64> {
-    let mut counts = BTreeMap::new();
-    for name in names {
-        *counts.entry(name.to_owned()).or_default() += 1;
-    }
-    counts
+fn named(count: Count) -> BTreeMap<String, u64> {
+    let named = |(name, number): (&str, u64)| (name.to_owned(), number);
+    count.into_iter().map(named).collect()
 }

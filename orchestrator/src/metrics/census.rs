@@ -1,12 +1,13 @@
 //! Gauges that are counted anew from a snapshot whenever they are asked for.
 
-use std::hash::Hash;
+use std::{collections::BTreeMap, hash::Hash};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
+use windlass_api::ids::NodeName;
 use windlass_core::{cluster::Cluster, view};
 
 use super::Now;
@@ -22,29 +23,75 @@ struct PhaseLabels {
     phase: &'static str,
 }
 
+/// How many there are of what, by how they are.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    /// Workloads, by whether they are as they should be.
+    pub(crate) workloads: Count,
+    /// Instances, by what was last seen of them.
+    pub(crate) instances: Count,
+    /// Nodes, by state.
+    pub(crate) nodes: Count,
+    /// Nodes, by whether new instances may be placed on them.
+    schedulings: Count,
+    /// The nodes whose agents keep to an assignment that is not the newest.
+    pub(crate) rejecting: Vec<NodeName>,
+}
+
+/// How many there are of each name.
+pub(crate) type Count = BTreeMap<&'static str, u64>;
+
+impl Census {
+    /// Counts everything in `cluster`.
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        let mut census = Self::default();
+        for record in cluster.workloads.values() {
+            let settled = view::workload_status(cluster, record).settled;
+            let name = if settled { "settled" } else { "unsettled" };
+            *census.workloads.entry(name).or_default() += 1;
+        }
+        for record in cluster.instances.values() {
+            let name = record.status.phase.name();
+            *census.instances.entry(name).or_default() += 1;
+        }
+        for record in cluster.nodes.values() {
+            *census.nodes.entry(record.state_name()).or_default() += 1;
+            let scheduling = record.scheduling.name();
+            *census.schedulings.entry(scheduling).or_default() += 1;
+            if record.rejects.is_some() {
+                census.rejecting.push(record.name.clone());
+            }
+        }
+        census
+    }
+}
+
 /// The gauges as of `now`.
 pub(super) fn take(now: &Now) -> Registry {
     let mut registry = Registry::with_prefix("windlass");
     let cluster = &now.cluster;
-    let workloads = cluster.workloads.values().map(|record| {
-        let settled = view::workload_status(cluster, record).settled;
-        if settled { "settled" } else { "unsettled" }
-    });
+    let census = Census::of(cluster);
     registry.register(
         "workloads",
         "Workloads, by whether they are as they should be",
-        by(workloads, |state| StateLabels { state }),
+        by(&census.workloads, |state| StateLabels { state }),
     );
-    let instances = cluster
-        .instances
-        .values()
-        .map(|record| record.status.phase.name());
-    registry.register("instances", "Instances, by what was last seen of them", {
-        by(instances, |phase| PhaseLabels { phase })
-    });
-    register_nodes(cluster, &mut registry);
+    registry.register(
+        "instances",
+        "Instances, by what was last seen of them",
+        by(&census.instances, |phase| PhaseLabels { phase }),
+    );
+    registry.register(
+        "nodes",
+        "Nodes, by state",
+        by(&census.nodes, |state| StateLabels { state }),
+    );
+    registry.register(
+        "nodes_scheduling",
+        "Nodes, by whether new instances may be placed on them",
+        by(&census.schedulings, |state| StateLabels { state }),
+    );
     let writable = i64::from(now.storage == Storage::Writable);
-    let rejecting = cluster.nodes.values().filter(|n| n.rejects.is_some());
     let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let version = i64::try_from(cluster.version.0).unwrap_or(i64::MAX);
     for (name, help, value) in [
@@ -67,7 +114,7 @@ pub(super) fn take(now: &Now) -> Registry {
         (
             "nodes_rejecting",
             "Nodes whose agents keep to an assignment that is not the newest",
-            number(rejecting.count()),
+            number(census.rejecting.len()),
         ),
         (
             "restore_pending",
@@ -86,35 +133,14 @@ pub(super) fn take(now: &Now) -> Registry {
     registry
 }
 
-/// How the nodes are.
-fn register_nodes(cluster: &Cluster, registry: &mut Registry) {
-    let nodes = cluster.nodes.values().map(|record| record.state_name());
-    registry.register(
-        "nodes",
-        "Nodes, by state",
-        by(nodes, |state| StateLabels { state }),
-    );
-    let schedulings = cluster
-        .nodes
-        .values()
-        .map(|record| record.scheduling.name());
-    registry.register(
-        "nodes_scheduling",
-        "Nodes, by whether new instances may be placed on them",
-        by(schedulings, |state| StateLabels { state }),
-    );
-}
-
-fn by<L>(
-    names: impl Iterator<Item = &'static str>,
-    labels: impl Fn(&'static str) -> L,
-) -> Family<L, Gauge>
+fn by<L>(count: &Count, labels: impl Fn(&'static str) -> L) -> Family<L, Gauge>
 where
     L: Clone + Hash + Eq,
 {
     let family: Family<L, Gauge> = Family::default();
-    for name in names {
-        family.get_or_create(&labels(name)).inc();
+    for (name, number) in count {
+        let number = i64::try_from(*number).unwrap_or(i64::MAX);
+        family.get_or_create(&labels(name)).set(number);
     }
     family
 }

@@ -34,6 +34,26 @@ async fn the_overview_counts_what_there_is() {
     assert_eq!(info["version"], server.handle.state().version.0);
 }
 
+/// The overview went on to say how a node was that an operator had taken out of the cluster.
+#[tokio::test]
+async fn a_node_that_was_removed_counts_as_that_in_overview_and_metrics() {
+    let server = Server::start();
+    server.join("n1", CpuMillis(4_000)).await;
+    server.join("n2", CpuMillis(4_000)).await;
+    let remove = "/v1/nodes/n2?force=true";
+    let answer = server.write(Method::DELETE, remove, &Value::Null).await;
+    assert!(answer.status.is_success(), "{answer:?}");
+    let info = server.get("/v1/cluster").await.json();
+    assert_eq!(info["nodes"], json!({ "Ready": 1, "Removed": 1 }));
+    let metrics = server.get("/metrics").await;
+    let line = r#"windlass_nodes{state="Removed"} 1"#;
+    assert!(
+        metrics.text().lines().any(|l| l == line),
+        "{}",
+        metrics.text()
+    );
+}
+
 #[tokio::test]
 async fn a_backup_is_what_the_store_holds() {
     let server = Server::start();
