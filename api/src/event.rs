@@ -59,6 +59,12 @@ impl Subject {
         }
     }
 
+    /// A node.
+    #[must_use]
+    pub fn node(name: &NodeName) -> Self {
+        Self::Node { name: name.clone() }
+    }
+
     /// The namespace, of what has one.
     #[must_use]
     pub fn namespace(&self) -> Option<&Namespace> {

@@ -3,8 +3,6 @@
 //!
 //! Run it with `cargo bench -p windlass-core --bench loss`.
 
-use std::fmt;
-
 use divan::{Bencher, black_box};
 use jiff::Timestamp;
 use serde_json::json;
@@ -22,6 +20,11 @@ use windlass_core::{
     transaction::Transaction,
 };
 
+#[path = "shape/case.rs"]
+mod case;
+
+use case::Case;
+
 /// How many replicas each service has.
 const REPLICAS: usize = 1_000;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -30,31 +33,7 @@ fn main() {
     divan::main();
 }
 
-#[derive(Clone, Copy)]
-struct Case {
-    nodes: usize,
-    instances: usize,
-}
-
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!(
-            "{} instances on {} nodes",
-            self.instances, self.nodes
-        ))
-    }
-}
-
-const CASES: [Case; 2] = [
-    Case {
-        nodes: 1_000,
-        instances: 10_000,
-    },
-    Case {
-        nodes: 10_000,
-        instances: 100_000,
-    },
-];
+const CASES: [Case; 2] = [Case::new(1_000, 10_000), Case::new(10_000, 100_000)];
 
 fn name(index: usize) -> NodeName {
     format!("node-{index:05}").parse().expect("it is a name")

@@ -3,7 +3,7 @@
 //! Run it with `cargo bench -p windlass-core --bench placement`; the column of items per second
 //! counts instances.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use jiff::Timestamp;
@@ -25,6 +25,11 @@ use windlass_core::{
     scheduler::{Group, Scheduler},
 };
 
+#[path = "shape/case.rs"]
+mod case;
+
+use case::Case;
+
 const GROUP: usize = 1_000;
 const NODES_PER_RACK: usize = 40;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -33,39 +38,11 @@ fn main() {
     divan::main();
 }
 
-/// A cluster and a burst.
-#[derive(Clone, Copy)]
-struct Case {
-    nodes: usize,
-    instances: usize,
-}
-
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!(
-            "{} instances on {} nodes",
-            self.instances, self.nodes
-        ))
-    }
-}
-
 const CASES: [Case; 4] = [
-    Case {
-        nodes: 1_000,
-        instances: 10_000,
-    },
-    Case {
-        nodes: 1_000,
-        instances: 100_000,
-    },
-    Case {
-        nodes: 10_000,
-        instances: 10_000,
-    },
-    Case {
-        nodes: 10_000,
-        instances: 100_000,
-    },
+    Case::new(1_000, 10_000),
+    Case::new(1_000, 100_000),
+    Case::new(10_000, 10_000),
+    Case::new(10_000, 100_000),
 ];
 
 struct Service {

@@ -234,23 +234,34 @@ fn check_version(
     key: &WorkloadKey,
     expected: Option<Version>,
 ) -> Result<(), Refusal> {
-    let Some(expected) = expected else {
-        return Ok(());
-    };
     // A workload that does not exist is at version 0, so that `If-Match: "0"` means: only create.
     let actual = txn
         .cluster()
         .workloads
         .get(key)
         .map_or(Version(0), |w| w.meta.version);
-    if actual == expected {
-        return Ok(());
+    unchanged(|| format!("workload {key}"), expected, actual)
+}
+
+/// Refuses if the client believes another version than that which is there.
+fn unchanged(
+    what: impl FnOnce() -> String,
+    expected: Option<Version>,
+    actual: Version,
+) -> Result<(), Refusal> {
+    match expected.filter(|expected| *expected != actual) {
+        Some(expected) => Err(Refusal::VersionMismatch {
+            what: what(),
+            expected,
+            actual,
+        }),
+        None => Ok(()),
     }
-    Err(Refusal::VersionMismatch {
-        what: format!("workload {key}"),
-        expected,
-        actual,
-    })
+}
+
+/// Says that something was asked for.
+fn note(txn: &mut Transaction, subject: Subject, reason: &'static str, text: impl Into<String>) {
+    txn.event(subject, Severity::Normal, reason, text);
 }
 
 /// Writes a manifest that was checked.

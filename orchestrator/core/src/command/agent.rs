@@ -14,7 +14,7 @@ use windlass_api::{
     wire::{Hello, IMAGES_MAX, Observed, PROTOCOL, ResolvedImage, RuntimeHealth, Scope},
 };
 
-use super::{Refusal, restore};
+use super::{Refusal, node, restore};
 use crate::{
     record::{Change, Declared, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
     transaction::Transaction,
@@ -71,7 +71,7 @@ pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
     };
     arrival::note(txn, known.as_deref(), &record);
     if known.as_deref() != Some(&record) {
-        put_node(txn, record);
+        node::put(txn, record);
     }
     if let Some(seen) = hello.seen {
         restore::seen(txn, name, seen);
@@ -234,7 +234,7 @@ fn set_state(txn: &mut Transaction, name: &NodeName, state: NodeState) {
     } else {
         node.state_since
     };
-    put_node(
+    node::put(
         txn,
         NodeRecord {
             state,
@@ -242,11 +242,6 @@ fn set_state(txn: &mut Transaction, name: &NodeName, state: NodeState) {
             ..NodeRecord::clone(&node)
         },
     );
-}
-
-fn put_node(txn: &mut Transaction, mut node: NodeRecord) {
-    node.version = txn.version();
-    txn.put(Change::Node(node.name.clone(), Some(Arc::new(node))));
 }
 
 /// Notes which images a node has.
@@ -288,7 +283,7 @@ fn set_rejects(txn: &mut Transaction, name: &NodeName, rejects: Option<String>) 
         && node.rejects != rejects
     {
         let node = NodeRecord::clone(node);
-        put_node(txn, NodeRecord { rejects, ..node });
+        node::put(txn, NodeRecord { rejects, ..node });
     }
 }
 

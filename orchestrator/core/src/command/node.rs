@@ -10,7 +10,7 @@ use windlass_api::{
     validate::{FieldError, validate_node},
 };
 
-use super::Refusal;
+use super::{Refusal, note, unchanged};
 use crate::{
     cluster::Cluster,
     record::{Change, ClusterRecord, NodeRecord},
@@ -73,7 +73,7 @@ pub fn patch_node(
                 ("Cordoned", "nothing new is placed on it")
             }
         };
-        note(txn, name, reason, message);
+        note(txn, Subject::node(name), reason, message);
     }
     put(txn, patched);
     Ok(())
@@ -119,7 +119,7 @@ pub fn drain(
         Some(span) => format!("what is on it leaves; what is left after {span} is stopped"),
         None => "what is on it leaves".to_owned(),
     };
-    note(txn, name, "Draining", message);
+    note(txn, Subject::node(name), "Draining", message);
     let node = NodeRecord::clone(&node);
     put(txn, NodeRecord { scheduling, ..node });
     Ok(())
@@ -150,7 +150,12 @@ pub fn remove_node(
     let scheduling = Scheduling::Removed {
         removed_at: txn.now(),
     };
-    note(txn, name, "Removed", "it is no longer of the cluster");
+    note(
+        txn,
+        Subject::node(name),
+        "Removed",
+        "it is no longer of the cluster",
+    );
     let lost = node.is_lost();
     let node = NodeRecord::clone(&node);
     put(txn, NodeRecord { scheduling, ..node });
@@ -213,18 +218,11 @@ fn find(
     name: &NodeName,
     expected: Option<Version>,
 ) -> Result<Arc<NodeRecord>, Refusal> {
-    let what = format!("node {name}");
-    let Some(node) = cluster.nodes.get(name).cloned() else {
-        return Err(Refusal::NotFound { what });
-    };
-    match expected.filter(|expected| *expected != node.version) {
-        Some(expected) => Err(Refusal::VersionMismatch {
-            what,
-            expected,
-            actual: node.version,
-        }),
-        None => Ok(node),
-    }
+    let what = || format!("node {name}");
+    let found = cluster.nodes.get(name).cloned();
+    let node = found.ok_or_else(|| Refusal::NotFound { what: what() })?;
+    unchanged(what, expected, node.version)?;
+    Ok(node)
 }
 
 fn removed(name: &NodeName) -> Refusal {
@@ -234,12 +232,8 @@ fn removed(name: &NodeName) -> Refusal {
     ))
 }
 
-fn note(txn: &mut Transaction, name: &NodeName, reason: &'static str, message: impl Into<String>) {
-    let subject = Subject::Node { name: name.clone() };
-    txn.event(subject, Severity::Normal, reason, message);
-}
-
-fn put(txn: &mut Transaction, mut node: NodeRecord) {
+/// Writes what is known of a node, as of now.
+pub(super) fn put(txn: &mut Transaction, mut node: NodeRecord) {
     node.version = txn.version();
     txn.put(Change::Node(node.name.clone(), Some(Arc::new(node))));
 }

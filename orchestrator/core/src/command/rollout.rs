@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use windlass_api::{
-    event::{Severity, Subject},
+    event::Subject,
     ids::{RevisionNumber, Version, WorkloadKey},
     resource::{RolloutAction, RolloutState},
 };
 
-use super::{Refusal, check_version, find, new_revision, put_record};
+use super::{Refusal, check_version, find, new_revision, note, put_record};
 use crate::{
     plan::revisions_of,
     record::{Canaries, RevisionKey, RevisionRecord, RolloutRecord, WorkloadRecord},
@@ -47,7 +47,12 @@ pub fn restart(
     let canary = Bounds::of(&record.manifest.spec, None).canary;
     record.roll_to(number, canary, txn.now());
     put_record(txn, record);
-    note(txn, key, "RestartAsked", format!("as revision {number}"));
+    note(
+        txn,
+        Subject::workload(key),
+        "RestartAsked",
+        format!("as revision {number}"),
+    );
     Ok(())
 }
 
@@ -97,7 +102,7 @@ fn promote(txn: &mut Transaction, mut record: WorkloadRecord) -> Result<(), Refu
             rollout.go_on(now);
             let message = format!("revision {} replaces the others, too", rollout.to);
             put_record(txn, record);
-            note(txn, &key, "Promoted", message);
+            note(txn, Subject::workload(&key), "Promoted", message);
             Ok(())
         }
         Some(RolloutRecord {
@@ -135,7 +140,7 @@ fn abort(txn: &mut Transaction, mut record: WorkloadRecord) -> Result<(), Refusa
     let message = format!("revision {}: going back to revision {good}", rollout.to);
     record.roll_back(good, "an operator aborted it".to_owned(), txn.now());
     put_record(txn, record);
-    note(txn, &key, "Aborted", message);
+    note(txn, Subject::workload(&key), "Aborted", message);
     Ok(())
 }
 
@@ -149,7 +154,12 @@ fn pause(txn: &mut Transaction, mut record: WorkloadRecord) -> Result<(), Refusa
                 reason: PAUSED_BY_OPERATOR.to_owned(),
             };
             put_record(txn, record);
-            note(txn, &key, "Paused", format!("at revision {number}"));
+            note(
+                txn,
+                Subject::workload(&key),
+                "Paused",
+                format!("at revision {number}"),
+            );
             Ok(())
         }
         Some(RolloutState::RollingBack { .. }) => Err(Refusal::Conflict(format!(
@@ -171,7 +181,12 @@ fn resume(txn: &mut Transaction, mut record: WorkloadRecord) -> Result<(), Refus
         Some(rollout) if matches!(rollout.state, RolloutState::Paused { .. }) => {
             rollout.go_on(now);
             put_record(txn, record);
-            note(txn, &key, "Resumed", format!("at revision {number}"));
+            note(
+                txn,
+                Subject::workload(&key),
+                "Resumed",
+                format!("at revision {number}"),
+            );
         }
         // It goes on, or has ended, which is what was asked for.
         Some(_) | None => {}
@@ -215,7 +230,7 @@ fn undo(
     record.roll_to(target, 0, txn.now());
     put_record(txn, record);
     let message = format!("from revision {wanted} to revision {target}");
-    note(txn, &key, "UndoAsked", message);
+    note(txn, Subject::workload(&key), "UndoAsked", message);
     Ok(())
 }
 
@@ -229,8 +244,4 @@ fn revision(
         number,
     };
     txn.cluster().revisions.get(&key).cloned()
-}
-
-fn note(txn: &mut Transaction, key: &WorkloadKey, reason: &'static str, message: String) {
-    txn.event(Subject::workload(key), Severity::Normal, reason, message);
 }

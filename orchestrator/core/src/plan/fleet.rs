@@ -8,7 +8,6 @@ use windlass_api::{
     resource::{Goal, RolloutState},
 };
 
-use super::moves::live;
 use crate::{
     cluster::Cluster,
     leaving::{Leaving, Terms},
@@ -124,12 +123,13 @@ impl<'a> Fleet<'a> {
             surplus: Vec::new(),
             stopping: BTreeMap::new(),
         };
-        for instance in live(cluster, &key.workload) {
-            fleet.add(instance);
-        }
         for instance in cluster.instances_of(&key.workload) {
-            if instance.goal == Goal::Stop && !cluster.is_out_of_sight(instance) {
-                fleet.stopping.entry(instance.slot).or_insert(instance);
+            match instance.goal {
+                Goal::Prepare | Goal::Run => fleet.add(instance),
+                Goal::Stop if cluster.is_out_of_sight(instance) => {}
+                Goal::Stop => {
+                    fleet.stopping.entry(instance.slot).or_insert(instance);
+                }
             }
         }
         fleet
