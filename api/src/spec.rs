@@ -8,9 +8,10 @@ use std::{collections::BTreeMap, fmt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{duration::Span, ids::ContainerName, image::ImageRef};
+use crate::{duration::Span, image::ImageRef};
 
 mod container;
+mod instance;
 mod job;
 mod placement;
 mod probe;
@@ -20,6 +21,7 @@ mod update;
 pub use container::{
     ContainerSpec, Limits, Mount, Port, Protocol, PullPolicy, Resources, Scratch, Volume,
 };
+pub use instance::{InstanceSpec, Shorthand};
 pub use job::{Concurrency, JobHistory, Schedule, ScheduleError, Zone, ZoneError};
 pub use placement::{Placement, Rebalance, Strategy};
 pub use probe::{
@@ -83,110 +85,6 @@ pub enum WorkloadSpec {
     Job(JobSpec),
     /// The spec of a [`Kind::CronJob`].
     CronJob(CronJobSpec),
-}
-
-/// What the specs of all kinds have in common: how an instance is made, and where.
-#[derive(Debug, Clone, Copy)]
-pub struct InstanceSpec<'a> {
-    /// The fields of the only container, as far as they are there.
-    pub shorthand: Shorthand<'a>,
-    /// The containers, if they are listed.
-    pub containers: &'a [ContainerSpec],
-    /// What runs before them, one after the other.
-    pub init_containers: &'a [ContainerSpec],
-    /// The volumes.
-    pub volumes: &'a [Volume],
-    /// Docker labels for every container.
-    pub labels: &'a BTreeMap<String, ScalarText>,
-    /// What to do when a container ends, if the manifest says it.
-    pub restart: Option<RestartPolicy>,
-    /// How long an instance may take to stop.
-    pub stop_grace_period: Span,
-    /// Where the instances may run.
-    pub placement: &'a Placement,
-    /// What they wait for.
-    pub depends_on: &'a [Dependency],
-}
-
-/// The fields of the only container of an instance, directly in the spec of a workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(
-    missing_docs,
-    reason = "documented where the user writes them, in `ServiceSpec`"
-)]
-pub struct Shorthand<'a> {
-    pub image: Option<&'a ImageRef>,
-    pub command: Option<&'a Vec<String>>,
-    pub args: Option<&'a Vec<String>>,
-    pub env: &'a BTreeMap<String, ScalarText>,
-    pub working_dir: Option<&'a String>,
-    pub user: Option<&'a ScalarText>,
-    pub ports: &'a [Port],
-    pub resources: &'a Resources,
-    pub stop_signal: Option<&'a String>,
-    pub image_pull_policy: Option<PullPolicy>,
-    pub mounts: &'a [Mount],
-    pub probes: &'a Probes,
-    pub pre_stop: Option<&'a PreStop>,
-}
-
-impl Shorthand<'_> {
-    /// The names of the fields that are there.
-    #[must_use]
-    pub fn present(&self) -> Vec<&'static str> {
-        let fields = [
-            ("image", self.image.is_some()),
-            ("command", self.command.is_some()),
-            ("args", self.args.is_some()),
-            ("env", !self.env.is_empty()),
-            ("workingDir", self.working_dir.is_some()),
-            ("user", self.user.is_some()),
-            ("ports", !self.ports.is_empty()),
-            ("resources", !self.resources.is_empty()),
-            ("stopSignal", self.stop_signal.is_some()),
-            ("imagePullPolicy", self.image_pull_policy.is_some()),
-            ("mounts", !self.mounts.is_empty()),
-            ("probes", !self.probes.is_empty()),
-            ("preStop", self.pre_stop.is_some()),
-        ];
-        let present = fields.into_iter().filter(|(_, present)| *present);
-        present.map(|(name, _)| name).collect()
-    }
-
-    /// The container that the fields describe; `None` without an image.
-    #[must_use]
-    pub fn container(&self) -> Option<ContainerSpec> {
-        Some(ContainerSpec {
-            name: ContainerName::only(),
-            image: self.image?.clone(),
-            command: self.command.cloned(),
-            args: self.args.cloned(),
-            env: self.env.clone(),
-            working_dir: self.working_dir.cloned(),
-            user: self.user.cloned(),
-            ports: self.ports.to_vec(),
-            resources: self.resources.clone(),
-            stop_signal: self.stop_signal.cloned(),
-            image_pull_policy: self.image_pull_policy.unwrap_or_default(),
-            mounts: self.mounts.to_vec(),
-            probes: self.probes.clone(),
-            pre_stop: self.pre_stop.cloned(),
-            sidecar: false,
-            retries: None,
-        })
-    }
-}
-
-impl InstanceSpec<'_> {
-    /// The containers, whichever way they are written; none if no image is named.
-    #[must_use]
-    pub fn all_containers(&self) -> Vec<ContainerSpec> {
-        if self.containers.is_empty() {
-            self.shorthand.container().into_iter().collect()
-        } else {
-            self.containers.to_vec()
-        }
-    }
 }
 
 /// Declares the spec of a kind: its own fields, and those that describe an instance.

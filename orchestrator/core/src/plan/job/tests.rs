@@ -18,7 +18,9 @@ use crate::{
 
 mod changes;
 mod examples;
+mod losses;
 mod properties;
+mod runs;
 
 /// A cluster whose agents do what they are told when they are let, and whose containers end as
 /// they are told. What exists on a node is known here apart from what the server knows.
