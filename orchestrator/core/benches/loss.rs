@@ -9,7 +9,9 @@ use serde_json::json;
 use uuid::Uuid;
 use windlass_api::{
     ids::{ClusterId, Generation, NodeName, Uid},
+    quantity::CpuMillis,
     resource::Manifest,
+    spec::WorkloadSpec,
     status::{InstanceStatus, Phase, Readiness},
     wire::{Hello, Observed, ObservedInstance, PROTOCOL, Scope as Told},
 };
@@ -140,6 +142,46 @@ fn a_service_is_scaled(bencher: Bencher<'_, '_>, case: Case) {
             command::scale(&mut txn, &key, wanted, None).expect("it is there");
             let report = plan(&mut txn, &Scope::Workloads([key.clone()].into()));
             assert_eq!(report.steps.len(), 1);
+            black_box(txn)
+        });
+}
+
+/// An instance is not ready any more, while as many as there are wait for a place that is nowhere.
+#[divan::bench(args = [CASES[0]], sample_count = 10, sample_size = 1)]
+fn a_report_while_others_wait(bencher: Bencher<'_, '_>, case: Case) {
+    let mut txn = Transaction::new(&cluster(case), NOW);
+    let waiting = case.instances / REPLICAS;
+    for index in waiting..2 * waiting {
+        let mut manifest = service(index);
+        if let WorkloadSpec::Service(spec) = &mut manifest.spec {
+            spec.resources.cpu = Some(CpuMillis(1_000_000));
+        }
+        let uid = Uid(Uuid::from_u128(index as u128));
+        command::apply(&mut txn, &[manifest], &[uid]).expect("it is valid");
+    }
+    plan(&mut txn, &Scope::All);
+    let cluster = txn.finish().0;
+    assert_eq!(cluster.unplaced().count(), case.instances);
+    let node = name(0);
+    let instance = cluster.instances_on(&node).next().expect("it has some");
+    let mut status = InstanceStatus::new(Phase::Running { started_at: NOW });
+    status.readiness = Readiness::NotReady { reason: None };
+    let observed = Observed {
+        scope: Told::Delta,
+        instances: vec![ObservedInstance {
+            id: instance.id.clone(),
+            status,
+        }],
+        gone: Vec::new(),
+        generation: Generation(1),
+    };
+    bencher
+        .with_inputs(|| Transaction::new(&cluster, NOW))
+        .bench_local_values(|mut txn| {
+            agent::observed(&mut txn, &node, &observed);
+            let scope = Scope::of_changes(&cluster, &txn);
+            plan(&mut txn, &scope);
+            assert!(!txn.is_empty());
             black_box(txn)
         });
 }

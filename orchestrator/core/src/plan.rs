@@ -75,12 +75,16 @@ pub fn plan(txn: &mut Transaction, scope: &Scope) -> Report {
         wanted: BTreeMap::new(),
         wakes: BTreeMap::new(),
     };
-    for _ in 0..ROUNDS_MAX {
-        // What changes a workload can mean something for itself and for others; so all of them
-        // are looked at again, until nothing changes. Only then nodes are looked for, all at once.
-        while let Some(key) = keys.pop_first() {
-            keys.extend(pass.look_at(&key));
+    let (before, from) = (pass.txn.cluster().clone(), pass.txn.changes().len());
+    for round in 0..ROUNDS_MAX {
+        let looked_at = keys.clone();
+        pass.look_at_all(keys);
+        if round == 0 && pass.concerns_room(&before, from) {
+            // Whoever waits for a place competes for it, or is told of what is left.
+            let waiting = scope::waiting(pass.txn.cluster());
+            pass.look_at_all(waiting.filter(|key| !looked_at.contains(key)).collect());
         }
+        // Only then nodes are looked for, all at once.
         keys = pass.place_all();
         if keys.is_empty() {
             break;
@@ -181,6 +185,21 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// Looks at workloads. What changes one can mean something for itself and for others; so all
+    /// of them are looked at again, until nothing changes.
+    fn look_at_all(&mut self, mut keys: BTreeSet<WorkloadKey>) {
+        while let Some(key) = keys.pop_first() {
+            keys.extend(self.look_at(&key));
+        }
+    }
+
+    /// Whether anything needs a place, or what was changed since then may have made or taken room.
+    fn concerns_room(&self, before: &Cluster, from: usize) -> bool {
+        let changes = &self.txn.changes()[from..];
+        let makes_room = |change| scope::makes_room(before, self.txn.cluster(), change);
+        self.wanted.values().any(|places| !places.is_empty()) || changes.iter().any(makes_room)
+    }
+
     /// Looks at a workload, and does what needs no node. Returns what has to be looked at because
     /// of that.
     fn look_at(&mut self, key: &WorkloadKey) -> BTreeSet<WorkloadKey> {

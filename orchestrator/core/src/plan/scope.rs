@@ -26,9 +26,12 @@ impl Scope {
             return Self::All;
         }
         let mut keys = affected(before, txn.cluster(), txn.changes());
-        if !keys.is_empty() {
-            // Something may have become free, or taken.
-            keys.extend(txn.cluster().unplaced().map(|i| i.workload.clone()));
+        if txn
+            .changes()
+            .iter()
+            .any(|c| makes_room(before, txn.cluster(), c))
+        {
+            keys.extend(waiting(txn.cluster()));
         }
         Self::Workloads(keys)
     }
@@ -40,6 +43,34 @@ impl Scope {
             Self::All => false,
             Self::Workloads(keys) => keys.is_empty(),
         }
+    }
+}
+
+/// The workloads that wait for a place.
+pub(super) fn waiting(cluster: &Cluster) -> impl Iterator<Item = WorkloadKey> {
+    cluster.unplaced().map(|i| i.workload.clone())
+}
+
+/// Whether something may have become free, or taken, by a change that is no node's. What is told of
+/// an instance makes no difference to others as long as it is wanted where it is and has not ended.
+pub(super) fn makes_room(before: &Cluster, after: &Cluster, change: &Change) -> bool {
+    match change {
+        Change::Instance(id, _) => {
+            let place = |cluster: &Cluster| {
+                let instance = cluster.instances.get(id)?;
+                Some((instance.node.clone(), instance.goal, instance.has_ended()))
+            };
+            place(before) != place(after)
+        }
+        Change::Workload(..) | Change::Job(..) | Change::Revision(..) | Change::Node(..) => true,
+        // It counts events and instances.
+        Change::Cluster(_)
+        | Change::Schedule(..)
+        | Change::Index(..)
+        | Change::Assignment(..)
+        | Change::Images(..)
+        | Change::Event(..)
+        | Change::Idempotency(..) => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What waits for what.
 
 use serde_json::json;
-use windlass_api::{ids::Uid, resource::Manifest};
+use windlass_api::{ids::Uid, resource::Manifest, status::Phase};
 
 use super::world::{Faults, World, key, node_name};
 use crate::command::{self, Refusal};
@@ -131,4 +131,35 @@ fn circles_are_refused_and_named_whoever_closes_them() {
         "{}",
         errors[0].message
     );
+}
+
+/// A report that only tells of one instance lets another workload start, which takes room that a
+/// third one was told of. [`World::act`] compares each pass with one over everything.
+#[test]
+fn what_waits_for_room_is_told_of_what_was_let_in() {
+    let mut world = World::new(1);
+    world.apply("db", json!({ "image": "nginx" }));
+    let depends = json!([{ "workload": "db", "condition": "ready" }]);
+    let resources = json!({ "cpu": "1" });
+    world.apply(
+        "api",
+        json!({ "image": "nginx", "resources": resources, "dependsOn": depends }),
+    );
+    world.apply(
+        "big",
+        json!({ "image": "nginx", "resources": { "cpu": "100" } }),
+    );
+    let of = |world: &World, name: &str| {
+        let key = key(name);
+        world.cluster.instances_of(&key).last().unwrap().clone()
+    };
+    let why = |world: &World| of(world, "big").status.phase.reason().map(str::to_owned);
+    let before = why(&world);
+    assert_eq!(of(&world, "api").node, None);
+    let (db, started_at) = (of(&world, "db").id.clone(), world.now);
+    // The first report tells which image it is, too, and that may mean more.
+    world.set_phase(&db, Phase::Starting);
+    world.set_phase(&db, Phase::Running { started_at });
+    assert!(of(&world, "api").node.is_some());
+    assert_ne!(why(&world), before);
 }

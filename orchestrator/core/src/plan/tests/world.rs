@@ -84,7 +84,15 @@ impl World {
         if scope == Scope::All {
             rebalance::by_itself(&mut txn);
         }
+        // Looking at what can be meant leads to the same as looking at everything.
+        let mut full = txn.clone();
+        plan(&mut full, &Scope::All);
         let report = plan(&mut txn, &scope);
+        assert_eq!(
+            txn.cluster(),
+            full.cluster(),
+            "{scope:?} leads elsewhere than everything"
+        );
         let previous = std::mem::replace(&mut self.cluster, txn.finish().0);
         bounds::check(&before, &self.cluster, self.now);
         bounds::check_completions(&previous, &self.cluster);
