@@ -87,7 +87,6 @@ fn an_agent_that_lost_its_ledger_adopts_what_runs() {
         .collect();
     cluster.kill_agent(0);
     std::fs::remove_file(cluster.dir.path().join("n1").join("ledger.json")).unwrap();
-    // A new ledger is a new identity: its name is free again once the old one is lost.
     cluster.start_agent(0);
     cluster.eventually("the node is back", |cluster| {
         cluster

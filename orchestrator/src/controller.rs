@@ -26,7 +26,7 @@ mod write;
 
 pub(crate) use brain::{Brain, Look, Now};
 pub(crate) use handle::Command;
-pub use handle::{AgentReport, Handle, Storage};
+pub use handle::{AgentReport, Handle, Incumbent, Storage};
 pub use write::{Error, Idempotency, Write, Written};
 
 /// How many commands may wait. 64 API requests at a time and a few frames of each of 1,000 agents

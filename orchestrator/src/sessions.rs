@@ -144,6 +144,11 @@ impl Sessions {
         }
     }
 
+    /// Whether an agent is connected that speaks for a node.
+    pub(crate) fn is_connected(&self, node: &NodeName) -> bool {
+        self.lock().sessions.contains_key(node)
+    }
+
     /// How many agents are connected.
     pub(crate) fn connected(&self) -> usize {
         self.lock().sessions.len()

@@ -18,7 +18,7 @@ use windlass_core::{
 };
 
 use super::{
-    handle::{AgentReport, Answer, Command, Handle, Storage},
+    handle::{AgentReport, Answer, Command, Handle, Incumbent, Storage},
     write::{Error, Written, carry_out},
 };
 use crate::{
@@ -165,8 +165,13 @@ impl Brain {
                     let result = carry_out(txn, write, idempotency, &mut self.new_id);
                     decision.pending.push(Pending::Write(answer, result));
                 }
-                Command::Hello(hello, answer) => {
-                    let result = txn.attempt(|txn| command::agent::hello(txn, &hello));
+                Command::Hello(hello, incumbent, answer) => {
+                    let result = txn.attempt(|txn| {
+                        if incumbent == Incumbent::Away {
+                            command::agent::take_over(txn, &hello);
+                        }
+                        command::agent::hello(txn, &hello)
+                    });
                     // One that is refused does not speak for the node.
                     if result.is_ok() {
                         self.leases.renew(&hello.node, now.moment);

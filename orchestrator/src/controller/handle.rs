@@ -37,7 +37,7 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 /// What waits in the controller's queue.
 pub(crate) enum Command {
     Write(Write, Option<Idempotency>, Answer<Written>),
-    Hello(Box<Hello>, Answer<Cluster>),
+    Hello(Box<Hello>, Incumbent, Answer<Cluster>),
     Agent(NodeName, AgentReport),
 }
 
@@ -49,6 +49,15 @@ pub struct Handle {
     pub(super) history: Arc<History>,
     pub(super) resync: watch::Receiver<u64>,
     pub(super) storage: watch::Receiver<Storage>,
+}
+
+/// The agent that speaks for a node when one connects that says it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incumbent {
+    /// One is connected: the same or another one.
+    Connected,
+    /// None is.
+    Away,
 }
 
 /// Whether the store takes writes.
@@ -64,7 +73,7 @@ impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Write(write, ..) => write.fmt(f),
-            Self::Hello(hello, _) => hello.fmt(f),
+            Self::Hello(hello, ..) => hello.fmt(f),
             Self::Agent(node, report) => write!(f, "{node}: {report:?}"),
         }
     }
@@ -120,13 +129,13 @@ impl Handle {
         answered.await.map_err(|_| Error::Stopping)?
     }
 
-    /// Lets an agent in.
+    /// Lets an agent in, unless the `incumbent` is another one that its node cannot be taken from.
     ///
     /// # Errors
     /// If the agent is refused, or its node cannot be registered now.
-    pub async fn hello(&self, hello: Hello) -> Result<Cluster, Error> {
+    pub async fn hello(&self, hello: Hello, incumbent: Incumbent) -> Result<Cluster, Error> {
         let (answer, answered) = oneshot::channel();
-        let command = Command::Hello(Box::new(hello), answer);
+        let command = Command::Hello(Box::new(hello), incumbent, answer);
         self.commands
             .send(command)
             .await

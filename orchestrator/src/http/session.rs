@@ -12,7 +12,7 @@ use windlass_core::lease::{HEARTBEAT, LOST_AFTER};
 
 use crate::{
     assignments::Told,
-    controller::{AgentReport, Handle},
+    controller::{AgentReport, Handle, Incumbent},
     sessions::{Registration, Sessions},
 };
 
@@ -51,7 +51,7 @@ pub(crate) async fn serve(
     sessions: Arc<Sessions>,
     shutdown: CancellationToken,
 ) {
-    let hello = match greet(&mut socket, &handle).await {
+    let hello = match greet(&mut socket, &handle, &sessions).await {
         Ok(hello) => hello,
         Err(end) => {
             tracing::info!(reason = %end, "an agent was not let in");
@@ -73,12 +73,17 @@ pub(crate) async fn serve(
 }
 
 /// Lets an agent in.
-async fn greet(socket: &mut WebSocket, handle: &Handle) -> Result<Hello, End> {
+async fn greet(socket: &mut WebSocket, handle: &Handle, sessions: &Sessions) -> Result<Hello, End> {
     let first = tokio::time::timeout(HELLO_WITHIN, receive(socket)).await;
     let AgentFrame::Hello(hello) = first.map_err(|_| End::Silent)?? else {
         return Err(End::Unexpected);
     };
-    match handle.hello((*hello).clone()).await {
+    let incumbent = if sessions.is_connected(&hello.node) {
+        Incumbent::Connected
+    } else {
+        Incumbent::Away
+    };
+    match handle.hello((*hello).clone(), incumbent).await {
         Ok(cluster) => {
             let record = cluster.nodes.get(&hello.node);
             let welcome = Welcome {

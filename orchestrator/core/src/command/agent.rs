@@ -22,6 +22,8 @@ use crate::{
 
 mod arrival;
 
+pub use arrival::take_over;
+
 /// The longest text of an agent that is kept, in characters: an engine's error with a path or two.
 const TEXT_CHARS_MAX: usize = 500;
 /// The longest name of an image that is remembered, in bytes: longer than registries allow.

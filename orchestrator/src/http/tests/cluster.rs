@@ -11,7 +11,10 @@ use windlass_api::{
 };
 
 use super::fixture::{Server, hello};
-use crate::store::{Failure, Store, copy_export};
+use crate::{
+    controller::Incumbent,
+    store::{Failure, Store, copy_export},
+};
 
 const BACKUP: &str = "/v1/cluster/backup";
 
@@ -120,7 +123,8 @@ async fn a_state_that_is_older_than_what_an_agent_has_seen_awaits_acceptance() {
 
     let mut greeting = hello("n1", CpuMillis(2_000));
     greeting.seen = Some((Epoch(3), Generation(12)));
-    server.handle.hello(greeting).await.unwrap();
+    let incumbent = Incumbent::Connected;
+    server.handle.hello(greeting, incumbent).await.unwrap();
     let info = server.get("/v1/cluster").await.json();
     assert_eq!(info["epoch"], 4);
     let cause = json!({ "type": "behind", "node": "n1", "epoch": 3, "generation": 12 });

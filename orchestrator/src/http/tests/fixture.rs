@@ -23,7 +23,7 @@ use windlass_api::{
 use windlass_core::cluster::Cluster;
 
 use crate::{
-    controller::{self, Controller, Handle},
+    controller::{self, Controller, Handle, Incumbent},
     http::{self, operation::Operation},
     metrics::Metrics,
     sessions::Sessions,
@@ -82,7 +82,11 @@ impl Server {
         name: &str,
         cpu: CpuMillis,
     ) -> Result<(), controller::Error> {
-        self.handle.hello(hello(name, cpu)).await.map(drop)
+        let hello = hello(name, cpu);
+        self.handle
+            .hello(hello, Incumbent::Connected)
+            .await
+            .map(drop)
     }
 
     pub(super) fn node(&self, name: &str) -> NodeName {

@@ -8,7 +8,10 @@ use windlass_api::{
 };
 
 use super::super::Refusal;
-use crate::{record::NodeRecord, transaction::Transaction};
+use crate::{
+    record::{Change, NodeRecord},
+    transaction::Transaction,
+};
 
 /// What is known of the node that an agent speaks for; nothing, if it is to join anew.
 pub(super) fn known(txn: &Transaction, hello: &Hello) -> Result<Option<Arc<NodeRecord>>, Refusal> {
@@ -27,6 +30,38 @@ pub(super) fn known(txn: &Transaction, hello: &Hello) -> Result<Option<Arc<NodeR
         )));
     }
     Ok(known.filter(|node| !(node.is_removed() && other(&node))))
+}
+
+/// Hands a node over to another agent on the engine that the node is about, whose own agent is not
+/// connected: it lost its state and has begun anew. What runs there is the same, and tells by its
+/// labels what it is, so there is nothing to wait for.
+///
+/// Call it before [`super::hello`], and only if nobody speaks for the node at the moment.
+pub fn take_over(txn: &mut Transaction, hello: &Hello) {
+    let node = txn.cluster().nodes.get(&hello.node);
+    let Some(node) = node.filter(|node| is_same_engine(node, hello) && !node.is_removed()) else {
+        return;
+    };
+    if node.info.agent_id == hello.info.agent_id {
+        return;
+    }
+    let mut node = NodeRecord::clone(node);
+    node.info.agent_id = hello.info.agent_id;
+    node.version = txn.version();
+    txn.event(
+        Subject::Node {
+            name: node.name.clone(),
+        },
+        Severity::Warning,
+        "TakenOver",
+        "an agent without the state of the one before speaks for it, on the same engine",
+    );
+    txn.put(Change::Node(node.name.clone(), Some(Arc::new(node))));
+}
+
+/// Whether an agent drives the engine that a node is about. One that tells no id could be any.
+fn is_same_engine(node: &NodeRecord, hello: &Hello) -> bool {
+    node.info.engine_id == hello.info.engine_id && !hello.info.engine_id.is_empty()
 }
 
 /// Says what there is to say about an agent that was let in.
@@ -69,4 +104,100 @@ fn note_declared(txn: &mut Transaction, before: &NodeRecord, now: &NodeRecord) {
     );
     let subject = Subject::Node { name: name.clone() };
     txn.event(subject, Severity::Warning, "LabelsDiffer", message);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+    use windlass_api::{
+        ids::{AgentId, ClusterId, NodeName},
+        wire::PROTOCOL,
+    };
+
+    use super::{super::hello as let_in, *};
+    use crate::cluster::Cluster;
+
+    fn transaction() -> Transaction {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        Transaction::new(&Cluster::new(ClusterId(Uuid::nil())), now)
+    }
+
+    fn hello(agent: u128, engine: &str) -> Hello {
+        serde_json::from_value(json!({
+            "protocol": PROTOCOL, "node": "n1", "capacity": { "cpu": "2", "memory": "2Gi" },
+            "info": {
+                "agentId": AgentId(Uuid::from_u128(agent)), "agentVersion": "0", "engineId": engine,
+                "engineVersion": "0", "os": "linux", "arch": "x86_64",
+            },
+            "labels": {}, "taints": [], "cluster": null, "seen": null,
+            "runtime": { "state": "healthy" },
+        }))
+        .unwrap()
+    }
+
+    fn name() -> NodeName {
+        "n1".parse().unwrap()
+    }
+
+    /// What becomes of an agent that connects while nobody speaks for its node.
+    fn arrives(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
+        txn.attempt(|txn| {
+            take_over(txn, hello);
+            let_in(txn, hello)
+        })
+    }
+
+    #[test]
+    fn an_agent_that_lost_its_state_takes_over_its_node_at_once() {
+        let mut txn = transaction();
+        let_in(&mut txn, &hello(1, "e1")).unwrap();
+        let before = NodeRecord::clone(&txn.cluster().nodes[&name()]);
+        arrives(&mut txn, &hello(2, "e1")).unwrap();
+        let after = &txn.cluster().nodes[&name()];
+        assert_eq!(after.info.agent_id, AgentId(Uuid::from_u128(2)));
+        assert_eq!(after.state, before.state);
+        let event = txn.cluster().events.values().next_back().unwrap();
+        assert_eq!(event.reason, "TakenOver");
+        // The one before is another agent now, and refused while its successor is connected.
+        assert!(let_in(&mut txn, &hello(1, "e1")).is_err());
+    }
+
+    #[test]
+    fn nobody_takes_over_the_node_of_another_engine() {
+        let mut txn = transaction();
+        let_in(&mut txn, &hello(1, "e1")).unwrap();
+        let before = txn.cluster().clone();
+        assert!(arrives(&mut txn, &hello(2, "e2")).is_err());
+        assert_eq!(*txn.cluster(), before);
+    }
+
+    #[test]
+    fn an_engine_without_an_id_is_not_taken_for_the_same() {
+        let mut txn = transaction();
+        let_in(&mut txn, &hello(1, "")).unwrap();
+        assert!(arrives(&mut txn, &hello(2, "")).is_err());
+    }
+
+    #[test]
+    fn the_same_agent_that_is_back_takes_over_nothing() {
+        let mut txn = transaction();
+        let_in(&mut txn, &hello(1, "e1")).unwrap();
+        let before = txn.cluster().clone();
+        arrives(&mut txn, &hello(1, "e1")).unwrap();
+        assert_eq!(*txn.cluster(), before);
+    }
+
+    #[test]
+    fn an_agent_that_is_refused_takes_over_nothing() {
+        let mut txn = transaction();
+        let_in(&mut txn, &hello(1, "e1")).unwrap();
+        let before = txn.cluster().clone();
+        let old = Hello {
+            protocol: 0,
+            ..hello(2, "e1")
+        };
+        assert!(arrives(&mut txn, &old).is_err());
+        assert_eq!(*txn.cluster(), before);
+    }
 }
