@@ -2,7 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -10,8 +10,13 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use api::{Api, tail};
+
+pub(crate) mod api;
 pub(crate) mod engine;
 pub(crate) mod http;
+#[allow(dead_code, reason = "only the lab makes namespaces")]
+pub(crate) mod namespace;
 pub(crate) mod proxy;
 
 /// The binary under test.
@@ -263,34 +268,25 @@ impl Cluster {
         path
     }
 
+    fn api(&self) -> Api {
+        Api {
+            address: self.address,
+            from: None,
+        }
+    }
+
     /// The objects of a list, as JSON.
     pub(crate) fn list(&self, resource: &str) -> Vec<Value> {
-        let answer = http::get(self.address, &format!("/v1/{resource}"));
-        match answer {
-            Ok(answer) if answer.status == 200 => answer.json()["items"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default(),
-            _ => Vec::new(),
-        }
+        self.api().list(resource)
     }
 
     /// The instances of a workload that are wanted, ordered by slot.
     pub(crate) fn instances(&self, workload: &str) -> Vec<Value> {
-        let mut instances: Vec<Value> = self
-            .list("instances")
-            .into_iter()
-            .filter(|i| i["workload"] == workload && i["goal"] != "Stop")
-            .collect();
-        instances.sort_by_key(|i| (i["slot"].as_u64(), i["revision"].as_u64()));
-        instances
+        self.api().instances(workload)
     }
 
     pub(crate) fn workload(&self, name: &str) -> Value {
-        self.list("workloads")
-            .into_iter()
-            .find(|w| w["name"] == name)
-            .unwrap_or_default()
+        self.api().workload(name)
     }
 
     /// The cluster's id, which its containers carry.
@@ -327,17 +323,7 @@ impl Cluster {
 
     /// What somebody wants to know who looks for the cause of a failure.
     fn story(&self) -> String {
-        let tail = |path: &Path| {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            lines[lines.len().saturating_sub(40)..].join("\n")
-        };
-        let mut story = String::new();
-        for resource in ["workloads", "instances", "nodes", "events"] {
-            for object in self.list(resource) {
-                story.push_str(&format!("{resource}: {object}\n"));
-            }
-        }
+        let mut story = self.api().story();
         let logs = std::iter::once("server".to_owned());
         for name in logs.chain(self.agents.iter().map(|(name, _)| name.clone())) {
             let path = self.dir.path().join(format!("{name}.log"));
