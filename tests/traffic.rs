@@ -45,7 +45,7 @@ fn a_rolling_update_of_four_replicas_loses_no_request() {
 }
 
 /// Clients that ask the ready instances of a workload, over and over.
-struct Traffic {
+pub(crate) struct Traffic {
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<()>>,
 }
@@ -59,7 +59,7 @@ struct Shared {
 }
 
 impl Traffic {
-    fn start(cluster: &Cluster, workload: &str) -> Self {
+    pub(crate) fn start(cluster: &Cluster, workload: &str) -> Self {
         let shared = Arc::new(Shared::default());
         let events = watch(cluster.address, workload);
         let watching = Arc::clone(&shared);
@@ -76,12 +76,12 @@ impl Traffic {
     }
 
     /// How many answers had this message.
-    fn answers(&self, message: &str) -> usize {
+    pub(crate) fn answers(&self, message: &str) -> usize {
         let answers = self.shared.answers.lock().unwrap();
         answers.get(message).copied().unwrap_or_default()
     }
 
-    fn stop(self) -> (BTreeMap<String, usize>, Vec<String>) {
+    pub(crate) fn stop(self) -> (BTreeMap<String, usize>, Vec<String>) {
         self.shared.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.join().expect("a client does not panic");

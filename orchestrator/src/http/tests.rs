@@ -8,6 +8,7 @@ mod leases;
 mod limits;
 mod lists;
 mod logs;
+mod nodes;
 mod races;
 mod sockets;
 mod streams;
