@@ -13,6 +13,7 @@ mod docker_outage;
 mod harness;
 mod jobs;
 mod life;
+mod lost;
 mod moves;
 mod probes;
 mod reach;

@@ -14,10 +14,15 @@ use windlass_api::{
     wire::RuntimeHealth,
 };
 
-use crate::{Offer, history::Histories, probe::Memory, runtime::EngineInfo};
+use crate::{
+    Offer,
+    fence::{BootClock, Contact},
+    history::Histories,
+    probe::Memory,
+    runtime::EngineInfo,
+};
 
 /// The latest of everything. Each part writes its own entries and reads those of others.
-#[derive(Debug)]
 pub(crate) struct Board {
     /// The cluster, once it is known: from the ledger, or from the first server that lets us in.
     pub(crate) cluster: watch::Sender<Option<ClusterId>>,
@@ -29,6 +34,10 @@ pub(crate) struct Board {
     pub(crate) snapshot: watch::Sender<Option<Arc<Snapshot>>>,
     /// The images that the node has.
     pub(crate) images: watch::Sender<Arc<BTreeSet<String>>>,
+    /// What is known of the contact with the server.
+    pub(crate) contact: watch::Sender<Contact>,
+    /// The clock that it is counted on.
+    pub(crate) boot_clock: BootClock,
     /// What is remembered of instances.
     pub(crate) histories: watch::Sender<Histories>,
     /// What is remembered of the health of containers.
@@ -76,6 +85,7 @@ impl Board {
         cluster: Option<ClusterId>,
         machine: Option<Machine>,
         histories: Histories,
+        boot_clock: BootClock,
     ) -> Self {
         Self {
             cluster: watch::Sender::new(cluster),
@@ -85,6 +95,8 @@ impl Board {
             }),
             snapshot: watch::Sender::new(None),
             images: watch::Sender::new(Arc::default()),
+            contact: watch::Sender::default(),
+            boot_clock,
             histories: watch::Sender::new(histories),
             health_memory: watch::Sender::default(),
         }

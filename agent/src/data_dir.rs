@@ -14,6 +14,7 @@ use windlass_api::ids::{AgentId, NodeName};
 
 use crate::{
     board::Machine,
+    fence::KeptContact,
     history::Histories,
     probe::Memory,
     state_file::{self, Content},
@@ -83,6 +84,13 @@ pub(crate) struct Identity {
     /// engine does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) machine: Option<Machine>,
+}
+
+/// What tells this boot of the machine from every other one.
+pub(crate) fn boot_id() -> String {
+    // Without it the file of an earlier boot could be taken for one of this: none is kept then.
+    let read = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    read.unwrap_or_else(|_| Uuid::new_v4().to_string())
 }
 
 impl DataDir {
@@ -170,6 +178,16 @@ impl DataDir {
     /// Replaces what is remembered of the health of containers.
     pub(crate) fn write_health_memory(&self, memory: &Memory) -> Result<(), state_file::Error> {
         state_file::write(&self.path.join("health.json"), memory)
+    }
+
+    /// What was known of the contact with the server.
+    pub(crate) fn contact(&self) -> Result<Option<KeptContact>, DataDirError> {
+        self.read("contact.json")
+    }
+
+    /// Replaces what is known of the contact with the server. It need not survive a power cut.
+    pub(crate) fn write_contact(&self, contact: &KeptContact) -> Result<(), state_file::Error> {
+        state_file::write_soon(&self.path.join("contact.json"), contact)
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, DataDirError> {

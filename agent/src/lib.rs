@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{JoinSet, spawn_blocking},
     time::timeout,
 };
@@ -25,8 +25,9 @@ use crate::{
     board::Board,
     data_dir::{DataDir, Identity},
     dial::{Dial, Server},
+    fence::Fence,
     history::Histories,
-    ledger::Ledger,
+    ledger::{Held, Ledger},
     reach::Reach,
     reconciler::{Local, Reconciler},
     runtime::{Owner, Runtime},
@@ -44,6 +45,7 @@ mod dial;
 pub mod docker;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod fence;
 mod history;
 mod image;
 mod keeper;
@@ -160,12 +162,18 @@ struct Kept {
     ledger: Ledger,
     histories: Histories,
     health_memory: probe::Memory,
+    boot: String,
+    contact: fence::Contact,
 }
 
 impl Kept {
     fn load(path: &std::path::Path, node: &NodeName) -> Result<Self, DataDirError> {
         let data = DataDir::open(path)?;
+        let boot = data_dir::boot_id();
+        let now = fence::boot_clock()();
         Ok(Self {
+            contact: fence::KeptContact::read(data.contact()?, &boot, now),
+            boot,
             identity: data.identity(node)?,
             ledger: Ledger::open(data.ledger())?,
             histories: data.histories()?,
@@ -180,6 +188,7 @@ struct Parts<D, R> {
     config: Config,
     data: Arc<DataDir>,
     identity: Identity,
+    boot: String,
     ledger: Arc<Ledger>,
     board: Arc<Board>,
     runtime: Arc<R>,
@@ -193,12 +202,14 @@ impl<D: Dial, R: Runtime + Reach> Parts<D, R> {
     fn new(config: Config, kept: Kept, runtime: Arc<R>, dial: Arc<D>) -> Self {
         let cluster = kept.ledger.held().map(|h| h.cluster);
         let machine = kept.identity.machine.clone();
-        let board = Board::new(cluster, machine, kept.histories);
+        let board = Board::new(cluster, machine, kept.histories, fence::boot_clock());
+        board.contact.send_replace(kept.contact);
         board.health_memory.send_replace(kept.health_memory);
         Self {
             config,
             data: Arc::new(kept.data),
             identity: kept.identity,
+            boot: kept.boot,
             ledger: Arc::new(kept.ledger),
             board: Arc::new(board),
             runtime,
@@ -237,11 +248,30 @@ impl<D: Dial, R: Runtime + Reach> Parts<D, R> {
             Arc::clone(&self.board),
             stop.clone(),
         );
+        let effective = Fence::first(
+            self.ledger.held().as_ref(),
+            &self.board.contact.borrow(),
+            &self.board.boot_clock,
+        );
+        let may_run = effective.subscribe();
+        let fence = Fence {
+            held: self.ledger.subscribe(),
+            contact: self.board.contact.subscribe(),
+            clock: Arc::clone(&self.board.boot_clock),
+            boot: self.boot.clone(),
+            data: Arc::clone(&self.data),
+            effective,
+        };
+        let fence = fence.run(stop.clone());
         let session = session.run(stop.clone());
         let streams = streams.run(stop.clone());
         tasks.spawn(async move {
             session.await;
             Ok("session")
+        });
+        tasks.spawn(async move {
+            fence.await;
+            Ok("fence")
         });
         tasks.spawn(async move {
             streams.await;
@@ -251,13 +281,17 @@ impl<D: Dial, R: Runtime + Reach> Parts<D, R> {
             keeper.await;
             Ok("keeper")
         });
-        let engine = self.attend_engine(stop.clone());
+        let engine = self.attend_engine(may_run, stop.clone());
         tasks.spawn(async move { engine.await.map(|()| "reconciler") });
         tasks
     }
 
     /// Reconciles as soon as it is known whose containers are ours.
-    async fn attend_engine(self, stop: CancellationToken) -> Result<(), tokio::task::JoinError> {
+    async fn attend_engine(
+        self,
+        may_run: watch::Receiver<Option<Arc<Held>>>,
+        stop: CancellationToken,
+    ) -> Result<(), tokio::task::JoinError> {
         let local = Local {
             agent: self.identity.agent,
             offer: self.config.offer,
@@ -276,7 +310,7 @@ impl<D: Dial, R: Runtime + Reach> Parts<D, R> {
             local,
             Arc::new(clock::now),
             self.board,
-            self.ledger.subscribe(),
+            may_run,
         );
         reconciler.run(stop).await
     }

@@ -161,7 +161,10 @@ impl<D: Dial> Session<D> {
             Ok(Ok(ServerFrame::Welcome(welcome))) => Ok((link, welcome)),
             Ok(Ok(ServerFrame::Refused { reason })) => Err(Error::Refused { reason }),
             Ok(Ok(
-                ServerFrame::Assignment(_) | ServerFrame::Resync | ServerFrame::OpenStream { .. },
+                ServerFrame::Assignment(_)
+                | ServerFrame::Lease(_)
+                | ServerFrame::Resync
+                | ServerFrame::OpenStream { .. },
             )) => Err(Error::OutOfTurn),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(Error::NotGreeted),

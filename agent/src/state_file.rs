@@ -62,6 +62,23 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Content<T>, Error
 /// Replaces a file. `Ok` means that the new content survives a power cut; on an error the old
 /// content is still there.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+    replace(path, value, Sync::Now)
+}
+
+/// Replaces a file like [`write()`], but lets the system choose when it reaches the disk: after a power
+/// cut there may be the old content, or a broken one.
+pub(crate) fn write_soon<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+    replace(path, value, Sync::Later)
+}
+
+/// When a file reaches the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    Now,
+    Later,
+}
+
+fn replace<T: Serialize>(path: &Path, value: &T, sync: Sync) -> Result<(), Error> {
     let json = serde_json::to_vec(value).expect("state has only string keys and plain values");
     let temporary = path.with_extension("tmp");
     let write = || {
@@ -81,9 +98,14 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
             .open(&temporary)?;
         writeln!(file, "{MAGIC} {VERSION} {:08x}", crc32c::crc32c(&json))?;
         file.write_all(&json)?;
-        file.sync_all()?;
+        if sync == Sync::Now {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)?;
-        sync_directory(path)
+        match sync {
+            Sync::Now => sync_directory(path),
+            Sync::Later => Ok(()),
+        }
     };
     write().map_err(failed("write", path))
 }

@@ -44,6 +44,12 @@ impl Span {
         Self { millis }
     }
 
+    /// Whether it is no time at all.
+    #[must_use]
+    pub const fn is_zero(&self) -> bool {
+        self.millis == 0
+    }
+
     /// The span in milliseconds.
     #[must_use]
     pub const fn as_millis(self) -> u64 {

@@ -26,7 +26,7 @@ mod cluster;
 mod node;
 mod progress;
 
-pub use cluster::{ClusterInfo, Restore, RestoreCause, StoreState};
+pub use cluster::{ClusterInfo, Evictions, Restore, RestoreCause, StoreState};
 pub use node::{
     Capacity, DrainRequest, Node, NodeInfo, NodePatch, NodeStatus, Scheduling, SchedulingChange,
 };

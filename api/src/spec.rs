@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{duration::Span, image::ImageRef};
 
 mod container;
+mod disconnect;
 mod instance;
 mod job;
 mod placement;
@@ -21,6 +22,7 @@ mod update;
 pub use container::{
     ContainerSpec, Limits, Mount, Port, Protocol, PullPolicy, Resources, Scratch, Volume,
 };
+pub use disconnect::{DisconnectPolicy, OnReturn};
 pub use instance::{InstanceSpec, Shorthand};
 pub use job::{Concurrency, JobHistory, Schedule, ScheduleError, Zone, ZoneError};
 pub use placement::{Placement, Rebalance, Strategy};
@@ -214,6 +216,14 @@ kind_spec! {
         /// keeps the bounds of `update`. Default `manual`: only `windlass rebalance` moves them.
         #[serde(default, skip_serializing_if = "Rebalance::is_manual")]
         pub rebalance: Rebalance,
+        /// What happens to copies whose node is not heard from.
+        #[serde(default, skip_serializing_if = "DisconnectPolicy::is_default")]
+        pub disconnect: DisconnectPolicy,
+        /// Whether two instances of one copy must never run at the same time, whatever happens to
+        /// nodes and links: an agent that has not heard from the server for long enough stops its
+        /// own, and another one is started only after that. Default `false`.
+        #[serde(default, skip_serializing_if = "is_false")]
+        pub exclusive: bool,
     }
 }
 
@@ -393,6 +403,24 @@ impl WorkloadSpec {
             Self::Service(spec) => Some(&spec.update),
             Self::Daemon(spec) => Some(&spec.update),
             Self::Job(_) | Self::CronJob(_) => None,
+        }
+    }
+
+    /// What happens to instances whose node is lost, of a kind that says so.
+    #[must_use]
+    pub fn disconnect(&self) -> Option<&DisconnectPolicy> {
+        match self {
+            Self::Service(spec) => Some(&spec.disconnect),
+            Self::Daemon(_) | Self::Job(_) | Self::CronJob(_) => None,
+        }
+    }
+
+    /// Whether two instances of a slot must never run at the same time.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        match self {
+            Self::Service(spec) => spec.exclusive,
+            Self::Daemon(_) | Self::Job(_) | Self::CronJob(_) => false,
         }
     }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::ContainerName;
+use crate::{duration::Span, ids::ContainerName};
 
 /// Where an instance is on its way. Each variant says what is then true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -270,6 +270,10 @@ pub enum NodeState {
     Lost {
         /// When it was declared lost.
         since: Timestamp,
+        /// For how long it has been lost at least, on a clock that does not jump. It is counted on
+        /// only as far as something waits for it.
+        #[serde(default, skip_serializing_if = "Span::is_zero")]
+        waited: Span,
     },
 }
 

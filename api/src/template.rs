@@ -33,10 +33,20 @@ pub struct InstanceTemplate {
     pub restart: RestartPolicy,
     /// How long an instance may take to stop.
     pub stop_grace_period: Span,
+    /// Whether an agent stops it when its lease is over; see [`crate::spec::ServiceSpec`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub exclusive: bool,
+    /// How long an agent lets it run without having heard from the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_after: Option<Span>,
     /// How often a restart of the workload was asked for. It makes an otherwise equal template
     /// a new revision, so that a restart rolls like any other change.
     #[serde(default)]
     pub restarts_asked: u32,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl InstanceTemplate {
@@ -84,6 +94,8 @@ impl WorkloadSpec {
             labels: instance.labels.clone(),
             restart: self.restart(),
             stop_grace_period: instance.stop_grace_period,
+            exclusive: self.is_exclusive(),
+            stop_after: self.disconnect().and_then(|policy| policy.stop_after),
             restarts_asked,
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     duration::Span,
     expression::Taint,
     resource::Manifest,
-    spec::{CronJobSpec, JobSpec, UpdateOrder, UpdatePolicy, WorkloadSpec},
+    spec::{CronJobSpec, JobSpec, ServiceSpec, UpdateOrder, UpdatePolicy, WorkloadSpec},
 };
 
 mod container;
@@ -241,6 +241,7 @@ fn kind(spec: &WorkloadSpec, errors: &mut Errors) {
         WorkloadSpec::Service(spec) => {
             errors.at_most("spec.replicas", spec.replicas, REPLICAS_MAX);
             update(&spec.update, errors);
+            disconnect(spec, errors);
             if spec.update.canary > spec.replicas {
                 errors.push(
                     "spec.update.canary",
@@ -315,6 +316,38 @@ fn update(policy: &UpdatePolicy, errors: &mut Errors) {
                 policy.min_ready
             ),
         );
+    }
+}
+
+/// What is exclusive never runs twice, not even for an update; and what is not replaced, or stops by
+/// itself, is not waited for.
+fn disconnect(spec: &ServiceSpec, errors: &mut Errors) {
+    let policy = &spec.disconnect;
+    errors.not_at_once("spec.disconnect.stopAfter", policy.stop_after);
+    if !policy.replace && !policy.lost_after.is_zero() {
+        errors.push(
+            "spec.disconnect.lostAfter",
+            "with `replace: false` nothing is replaced, however long it is lost",
+        );
+    }
+    if !spec.exclusive {
+        return;
+    }
+    let never_twice = "an exclusive service never runs twice, so it is updated `stopFirst`";
+    if spec.update.order == Some(UpdateOrder::StartFirst) {
+        errors.push("spec.update.order", never_twice);
+    }
+    if spec.update.max_surge.is_some_and(|surge| surge > 0) {
+        errors.push("spec.update.maxSurge", never_twice);
+    }
+    if spec.update.max_unavailable == Some(0) && spec.update.order.is_none() {
+        errors.push(
+            "spec.update.maxUnavailable",
+            format!("at least 1: {never_twice}"),
+        );
+    }
+    if spec.update.canary > 0 {
+        errors.push("spec.update.canary", never_twice);
     }
 }
 

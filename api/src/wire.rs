@@ -32,7 +32,7 @@ pub use self::stream::{
 };
 
 /// The version of this protocol. The server refuses an agent that speaks another one.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Where an agent opens its session.
 pub const SESSION_PATH: &str = "/v1/agent/session";
@@ -64,8 +64,11 @@ pub fn stream_path(stream: Uuid) -> String {
 pub enum AgentFrame {
     /// The first message: who the agent is.
     Hello(Box<Hello>),
-    /// The agent lives. Sent at the interval that [`Welcome`] gives.
+    /// The agent lives. Sent at the interval that [`Welcome`] and each [`Lease`] give, and answered
+    /// with a [`Lease`].
     Heartbeat {
+        /// Its number on this connection.
+        beat: u64,
         /// Whether its Docker engine answers.
         runtime: RuntimeHealth,
     },
@@ -189,6 +192,8 @@ pub enum ServerFrame {
         /// Why, for an operator.
         reason: String,
     },
+    /// A heartbeat has renewed the node's lease.
+    Lease(Lease),
     /// What the node is to run.
     Assignment(AssignmentFrame),
     /// The server wants to be told everything again.
@@ -215,6 +220,19 @@ pub struct Welcome {
     /// What whoever reads the agent's log should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<String>,
+}
+
+/// For how long the server counts on a node. The agent counts it from when it sent the heartbeat,
+/// so that for the agent it is over first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lease {
+    /// The heartbeat that is answered.
+    pub beat: u64,
+    /// How long the lease is, in milliseconds.
+    pub lease_ms: u64,
+    /// How often to send a heartbeat from now on, in milliseconds.
+    pub heartbeat_ms: u64,
 }
 
 /// What a node is to run, or how that changes.

@@ -54,13 +54,14 @@ impl Controller {
     ) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(QUEUE_DEPTH);
         let brain = Brain::new(cluster, Arc::clone(&metrics), Box::new(Uuid::new_v4));
-        let handle = brain.handle(sender);
+        let started = Instant::now();
+        let handle = brain.handle(sender, started);
         let controller = Self {
             brain,
             committer,
             metrics,
             commands,
-            started: Instant::now(),
+            started,
         };
         (controller, handle)
     }

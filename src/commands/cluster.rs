@@ -9,7 +9,7 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use windlass_api::{
     clock,
-    resource::{ClusterInfo, Restore, RestoreCause, StoreState},
+    resource::{ClusterInfo, Evictions, Restore, RestoreCause, StoreState},
 };
 
 use super::Context;
@@ -81,6 +81,13 @@ fn write(info: &ClusterInfo, now: Timestamp, out: &mut impl Write) -> io::Result
     if !info.rejecting.is_empty() {
         let names: Vec<_> = info.rejecting.iter().map(ToString::to_string).collect();
         lines.push(("Keep back", bad(&names.join(", "))));
+    }
+    if let Evictions::Stopped { since } = info.evictions {
+        let text = format!(
+            "nothing on lost nodes is replaced, since most are dark; for {}",
+            age(now, since)
+        );
+        lines.push(("Evictions", bad(&text)));
     }
     if let Some(restore) = &info.restore {
         let text = restored(restore, now);

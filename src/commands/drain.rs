@@ -218,6 +218,7 @@ mod tests {
         let mut lost = draining(1);
         lost.status.state = NodeState::Lost {
             since: fixtures::NOW,
+            waited: Span::default(),
         };
         let failure = standing(&lost).unwrap_err();
         assert!(failure.to_string().contains("windlass node rm edge-1"));

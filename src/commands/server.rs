@@ -21,7 +21,9 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Agents say every 2 s that they live. A node that is silent for 10 s is lost, and its instances are
-placed elsewhere; after the server's own start, nodes have 20 s more to come back.")]
+placed elsewhere, unless their manifest says otherwise; after the server's own start, nodes have 20 s
+more to come back. With more than 200 nodes, agents say it every N/100 s, and four of them may be
+missed. If two nodes or more are dark, and more than half of all, nothing is placed elsewhere.")]
 pub(crate) struct Server {
     /// Where to listen; only loopback, since connections are not encrypted yet
     #[arg(long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS, value_parser = listen_address)]

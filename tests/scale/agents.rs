@@ -187,15 +187,25 @@ impl Agent {
         self.report(&mut socket).await?;
         let mut heartbeat = interval(every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = 0;
         loop {
             tokio::select! {
                 _ = heartbeat.tick() => {
+                    beat += 1;
                     let runtime = RuntimeHealth::Healthy;
-                    say(&mut socket, &AgentFrame::Heartbeat { runtime }).await?;
+                    say(&mut socket, &AgentFrame::Heartbeat { beat, runtime }).await?;
                     socket.send(Message::Ping(Default::default())).await?;
                 }
                 frame = hear(&mut socket) => {
                     let is_news = match frame? {
+                        ServerFrame::Lease(lease) => {
+                            let every = Duration::from_millis(lease.heartbeat_ms);
+                            if heartbeat.period() != every {
+                                heartbeat = interval(every);
+                                heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                            }
+                            false
+                        }
                         ServerFrame::Assignment(frame) => self.take(frame),
                         ServerFrame::Resync => true,
                         _ => false,

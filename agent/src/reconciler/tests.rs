@@ -10,6 +10,7 @@ use windlass_api::{
 use super::*;
 use crate::{
     fake::{Call, Fake},
+    fence::boot_clock,
     history::Histories,
     runtime::{ContainerState, ErrorKind},
     testing::{self, cluster, id, instance, owner, template},
@@ -34,7 +35,12 @@ impl Rig {
 
     fn on(fake: Fake, held: Option<Held>) -> Self {
         let held = watch::Sender::new(held.map(Arc::new));
-        let board = Arc::new(Board::new(Some(cluster()), None, Histories::new()));
+        let board = Arc::new(Board::new(
+            Some(cluster()),
+            None,
+            Histories::new(),
+            boot_clock(),
+        ));
         Self::begin(fake, held, board)
     }
 
@@ -361,7 +367,7 @@ async fn restarts_are_remembered_by_the_next_agent() {
     let fake = rig.stop().await;
     let starts = fake.count(Call::Start);
     let kept = board.histories.borrow().clone();
-    let board = Arc::new(Board::new(Some(cluster()), None, kept));
+    let board = Arc::new(Board::new(Some(cluster()), None, kept, boot_clock()));
     let rig = Rig::begin(fake, held, board);
     secs(1).await;
     assert_eq!(rig.fake.count(Call::Start), starts, "it still waits");
@@ -437,7 +443,7 @@ async fn the_end_leaves_containers_running() {
 async fn before_the_cluster_is_known_the_engine_is_only_asked_who_it_is() {
     let fake = Fake::default();
     fake.fail_next(Call::Info, ErrorKind::Unreachable, "no socket");
-    let board = Arc::new(Board::new(None, None, Histories::new()));
+    let board = Arc::new(Board::new(None, None, Histories::new(), boot_clock()));
     let asking = tokio::spawn({
         let (fake, board) = (fake.clone(), Arc::clone(&board));
         async move { wait_for_cluster(&fake, &local(), &board).await }

@@ -6,7 +6,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
     task::spawn_blocking,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 use windlass_api::{
@@ -20,7 +20,8 @@ use super::{
     link::Link,
 };
 use crate::{
-    board::{Board, Snapshot},
+    board::{Board, Snapshot, publish},
+    fence::Beats,
     ledger::{self, Ledger, Verdict},
     slot::{Slot, at},
     stream::{Failure, Request},
@@ -44,6 +45,21 @@ pub(super) struct Conversation<'a, S> {
     /// An assignment that is being judged and written down. Nothing is read meanwhile.
     accepting: Slot<Judged>,
     dialogue: Dialogue,
+    beats: Beats,
+    /// How often to send a heartbeat from now on, when that changes.
+    pace: Option<Duration>,
+}
+
+/// The heartbeats of a connection, the first one at once.
+fn heartbeats(every: Duration) -> Interval {
+    let mut heartbeats = interval(every);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeats
+}
+
+/// The interval that the server asks for, within bounds.
+fn bounded(millis: u64) -> Duration {
+    Duration::from_millis(millis.clamp(HEARTBEAT_MS_MIN, HEARTBEAT_MS_MAX))
 }
 
 /// An assignment, and what became of it.
@@ -61,10 +77,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         board: &'a Board,
         requests: &'a mpsc::Sender<Request>,
     ) -> Self {
-        let millis = welcome
-            .heartbeat_ms
-            .clamp(HEARTBEAT_MS_MIN, HEARTBEAT_MS_MAX);
-        let heartbeat = Duration::from_millis(millis);
+        let heartbeat = bounded(welcome.heartbeat_ms);
         link.set_send_limit(heartbeat * SILENT_BEATS_MAX);
         Self {
             link,
@@ -75,6 +88,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             requests,
             accepting: Slot::empty(),
             dialogue: Dialogue::default(),
+            beats: Beats::default(),
+            pace: None,
         }
     }
 
@@ -89,8 +104,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         failures: &mut mpsc::Receiver<Failure>,
         shutdown: &CancellationToken,
     ) -> Result<(), Error> {
-        let mut heartbeat = interval(self.heartbeat);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeat = heartbeats(self.heartbeat);
         let mut health = self.board.health.subscribe();
         let mut snapshot = self.board.snapshot.subscribe();
         let mut images = self.board.images.subscribe();
@@ -98,6 +112,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         images.mark_changed();
         // Every branch can be cancelled: frames, outcomes and changes stay where they are.
         loop {
+            if let Some(pace) = self.pace.take().filter(|pace| *pace != self.heartbeat) {
+                self.heartbeat = pace;
+                self.link.set_send_limit(pace * SILENT_BEATS_MAX);
+                heartbeat = heartbeats(pace);
+            }
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 frame = self.link.next(), if self.accepting.is_empty() => self.hear(frame?).await?,
@@ -115,6 +134,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     async fn hear(&mut self, frame: ServerFrame) -> Result<(), Error> {
         match self.dialogue.hear(frame, Instant::now())? {
             Heard::Nothing => {}
+            Heard::Lease(lease) => {
+                let before = *self.board.contact.borrow();
+                publish(&self.board.contact, self.beats.renewed(&lease, before));
+                self.pace = Some(bounded(lease.heartbeat_ms));
+            }
             Heard::Assignment(frame) => self.begin_accepting(frame),
             Heard::Stream(request) => {
                 let stream = request.stream;
@@ -142,6 +166,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     async fn judged(&mut self, judged: Judged) -> Result<(), Error> {
         self.link.listen_again();
         let Judged { generation, result } = judged;
+        if result.is_ok() {
+            self.beats.assigned((self.board.boot_clock)());
+        }
         let (frame, end) = self.dialogue.judged(generation, result, self.ledger);
         if let Some(frame) = frame {
             self.link.send(&frame).await?;
@@ -160,7 +187,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     async fn send_health(&mut self) -> Result<(), Error> {
         let runtime = self.board.health.borrow().clone();
-        Ok(self.link.send(&AgentFrame::Heartbeat { runtime }).await?)
+        let beat = self.beats.send((self.board.boot_clock)());
+        let frame = AgentFrame::Heartbeat { beat, runtime };
+        Ok(self.link.send(&frame).await?)
     }
 
     async fn report(

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use windlass_api::{
     ids::Generation,
-    wire::{AgentFrame, AssignmentFrame, Observed, ServerFrame},
+    wire::{AgentFrame, AssignmentFrame, Lease, Observed, ServerFrame},
 };
 
 use super::{Error, reporter::Reporter};
@@ -27,6 +27,8 @@ pub(crate) enum Heard {
     Nothing,
     /// The ledger is to judge an assignment.
     Assignment(AssignmentFrame),
+    /// A heartbeat has renewed the lease.
+    Lease(Lease),
     /// A stream is to be opened.
     Stream(Request),
 }
@@ -60,6 +62,7 @@ impl Dialogue {
                 let whole = self.assembler.push(frame)?;
                 Ok(whole.map_or(Heard::Nothing, Heard::Assignment))
             }
+            ServerFrame::Lease(lease) => Ok(Heard::Lease(lease)),
             ServerFrame::Resync => {
                 self.reporter.start_over();
                 self.report_soon(now);

@@ -20,6 +20,7 @@ use super::*;
 use crate::{
     board::{Machine, Snapshot},
     fake::{Call, Fake},
+    fence::boot_clock,
     history::Histories,
     runtime::ErrorKind,
     testing::{Dialled, MemoryDial, cluster, id, instance, node, owner},
@@ -59,6 +60,7 @@ impl Rig {
             Some(cluster()),
             Some(machine()),
             Histories::new(),
+            boot_clock(),
         ));
         let pulling = InstanceStatus::new(Phase::Pulling);
         board.snapshot.send_replace(Some(Arc::new(Snapshot {

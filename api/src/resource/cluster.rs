@@ -32,9 +32,31 @@ pub struct ClusterInfo {
     pub instances: BTreeMap<String, u64>,
     /// Whether the store takes writes.
     pub store: StoreState,
+    /// Whether instances on lost nodes are replaced.
+    #[serde(default)]
+    pub evictions: Evictions,
     /// When the state last may have gone back, and whether an operator accepted that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,
+}
+
+/// Whether instances on lost nodes are replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    tag = "state",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum Evictions {
+    /// They are, as each workload says.
+    #[default]
+    Allowed,
+    /// They are not: so many nodes went dark at once that the server is more likely to be cut off
+    /// than they are to be gone.
+    Stopped {
+        /// Since when.
+        since: Timestamp,
+    },
 }
 
 /// Whether the store takes writes.

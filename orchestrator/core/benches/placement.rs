@@ -110,6 +110,8 @@ fn node(index: usize) -> NodeRecord {
             memory: MemoryBytes(16 << (30 + index % 3)),
         },
         rejects: None,
+        sight: Default::default(),
+        returned_at: None,
         created_at: NOW,
         version: Version(1),
     }
@@ -157,6 +159,7 @@ fn run(cluster: &mut Cluster, services: &[Service], count: usize) {
                 created_at: NOW,
                 phase_since: NOW,
                 ready_since: Some(NOW),
+                moved_at: None,
                 status: InstanceStatus::new(Phase::Running { started_at: NOW }),
                 accounted: Accounted::default(),
                 images: BTreeMap::new(),

@@ -7,14 +7,18 @@ use imbl::{OrdMap, OrdSet};
 use windlass_api::{
     event::{Event, EventId, Subject},
     ids::{ClusterId, Epoch, Generation, InstanceId, NodeName, Version, WorkloadKey},
-    resource::Scheduling,
+    resource::{Evictions, Scheduling},
+    status::NodeState,
     template::InstanceTemplate,
     wire::{AssignedInstance, Assignment},
 };
 
-use crate::record::{
-    Change, ClusterRecord, IdempotencyRecord, IndexKey, IndexRecord, InstanceRecord, JobRecord,
-    NodeRecord, RevisionKey, RevisionRecord, ScheduleRecord, WorkloadRecord,
+use crate::{
+    lease,
+    record::{
+        Change, ClusterRecord, IdempotencyRecord, IndexKey, IndexRecord, InstanceRecord, JobRecord,
+        NodeRecord, RevisionKey, RevisionRecord, ScheduleRecord, WorkloadRecord,
+    },
 };
 
 mod job;
@@ -73,6 +77,7 @@ impl Cluster {
             epoch: Epoch(1),
             next_instance: 1,
             next_event: 1,
+            evictions: Evictions::default(),
             restore: None,
             generation_floor: Generation(0),
         };
@@ -254,13 +259,28 @@ impl Cluster {
         self.revisions.get(&key).map(|revision| &revision.template)
     }
 
-    /// Whether an instance's node is lost or removed, so that nobody can tell how it is.
+    /// Whether an instance's node is lost or removed, or its agent has not told yet what became of
+    /// it, so that nobody can tell how it is.
     #[must_use]
     pub fn is_out_of_sight(&self, instance: &InstanceRecord) -> bool {
-        instance
-            .node
-            .as_ref()
-            .is_some_and(|node| self.nodes.get(node).is_none_or(|node| node.is_lost()))
+        let unseen = |node: &NodeName| self.nodes.get(node).is_none_or(|n| n.is_out_of_sight());
+        instance.node.as_ref().is_some_and(unseen)
+    }
+
+    /// Whether an instance may still run, or run again, although nobody can tell how it is: one that
+    /// is exclusive and not fenced yet.
+    #[must_use]
+    pub fn may_still_run(&self, instance: &InstanceRecord) -> bool {
+        let Some(node) = instance.node.as_ref().and_then(|node| self.nodes.get(node)) else {
+            return false;
+        };
+        let template = self.template_of(instance);
+        match node.state {
+            NodeState::Lost { waited, .. } => {
+                template.is_some_and(|t| t.exclusive && waited < lease::fenced_after(t))
+            }
+            NodeState::Ready | NodeState::RuntimeUnhealthy { .. } => true,
+        }
     }
 
     /// The generation of a node's assignment.

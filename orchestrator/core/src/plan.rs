@@ -38,6 +38,7 @@ mod rollout;
 mod schedule;
 mod scope;
 mod service;
+mod slot;
 #[cfg(test)]
 mod tests;
 

@@ -15,7 +15,9 @@ use windlass_api::{
         ClusterId, ContainerName, Epoch, Generation, InstanceId, NodeName, RevisionNumber, Slot,
         Uid, Version, WorkloadKey,
     },
-    resource::{Capacity, Goal, Manifest, Meta, NodeInfo, RestoreCause, RolloutState, Scheduling},
+    resource::{
+        Capacity, Evictions, Goal, Manifest, Meta, NodeInfo, RestoreCause, RolloutState, Scheduling,
+    },
     status::{InstanceStatus, NodeState},
     template::InstanceTemplate,
     wire::ResolvedImage,
@@ -38,6 +40,9 @@ pub struct ClusterRecord {
     pub next_instance: u64,
     /// The number of the next event.
     pub next_event: u64,
+    /// Whether instances on lost nodes are replaced.
+    #[serde(default)]
+    pub evictions: Evictions,
     /// When the state last may have gone back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreRecord>,
@@ -201,6 +206,9 @@ pub struct InstanceRecord {
     /// What its job, if it is of one, has already taken into account of that.
     #[serde(default, skip_serializing_if = "Accounted::is_nothing")]
     pub accounted: Accounted,
+    /// When its slot last moved because a node was lost: to it, or away from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_at: Option<Timestamp>,
     /// Which images it is to run, as far as that was known when its node was chosen. It never
     /// changes, since its agent was told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -253,6 +261,12 @@ pub struct NodeRecord {
     /// Why its agent keeps to an assignment that is not the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejects: Option<String>,
+    /// Whether its agent has told what there is since the node was last lost.
+    #[serde(default)]
+    pub sight: Sight,
+    /// When it last came back after it had been lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned_at: Option<Timestamp>,
     /// When it was first seen.
     pub created_at: Timestamp,
     /// The version of its last change.
@@ -266,6 +280,17 @@ pub struct Declared {
     pub labels: BTreeMap<String, String>,
     /// The taints.
     pub taints: Vec<Taint>,
+}
+
+/// Whether a node's agent has told what there is since the node was last lost. Before that, what is
+/// written down of its instances may be long past.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sight {
+    /// It has.
+    #[default]
+    Clear,
+    /// It has not.
+    Awaited,
 }
 
 impl NodeRecord {
@@ -317,6 +342,12 @@ impl NodeRecord {
         } else {
             self.state.name()
         }
+    }
+
+    /// Whether nobody can tell what is there: it is lost, or its agent has not told since.
+    #[must_use]
+    pub fn is_out_of_sight(&self) -> bool {
+        self.is_lost() || self.sight == Sight::Awaited
     }
 
     /// Whether nobody has heard from it for too long.

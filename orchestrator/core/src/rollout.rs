@@ -65,7 +65,7 @@ impl Bounds {
             surge_of_moves: policy.max_surge.unwrap_or(match policy.order {
                 Some(_) => surge,
                 // That the order follows from a host port is nothing to another node.
-                None if is_daemon => surge,
+                None if is_daemon || spec.is_exclusive() => surge,
                 None => parallelism,
             }),
             unavailable: policy.max_unavailable.unwrap_or(unavailable),
@@ -104,6 +104,10 @@ fn order(
 ) -> (UpdateOrder, Option<String>) {
     if let WorkloadSpec::Daemon(_) = spec {
         let reason = "a node has one instance of a daemon".to_owned();
+        return (UpdateOrder::StopFirst, Some(reason));
+    }
+    if spec.is_exclusive() {
+        let reason = "two instances of a copy must not run at the same time".to_owned();
         return (UpdateOrder::StopFirst, Some(reason));
     }
     if let Some(order) = policy.order {

@@ -2,10 +2,16 @@
 //! store comes out, and what the store made of it goes in again. So the simulation drives the same
 //! code as the server.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use uuid::Uuid;
 use windlass_api::ids::{NodeName, Version};
 use windlass_core::{
@@ -18,7 +24,7 @@ use windlass_core::{
 };
 
 use super::{
-    handle::{AgentReport, Answer, Command, Handle, Incumbent, Storage},
+    handle::{AgentReport, Answer, Command, Handle, Incumbent, Storage, locked},
     write::{Error, Written, carry_out},
 };
 use crate::{
@@ -90,7 +96,7 @@ pub(crate) struct Brain {
     history: Arc<History>,
     resync: watch::Sender<u64>,
     storage: watch::Sender<Storage>,
-    leases: Leases,
+    leases: Arc<Mutex<Leases>>,
     full_pass_at: Moment,
     wake: Option<Timestamp>,
     new_id: NewId,
@@ -104,7 +110,7 @@ impl Brain {
             history: Arc::new(History::new(cluster.version)),
             resync: watch::Sender::new(0),
             storage: watch::Sender::new(Storage::Writable),
-            leases: Leases::new(Moment::ZERO),
+            leases: Arc::new(Mutex::new(Leases::new(Moment::ZERO))),
             full_pass_at: Moment::ZERO,
             wake: None,
             cluster,
@@ -113,14 +119,16 @@ impl Brain {
         }
     }
 
-    /// How others see it, and send it `commands`.
-    pub(crate) fn handle(&self, commands: mpsc::Sender<Command>) -> Handle {
+    /// How others see it, and send it `commands`. Its moments count from `started`.
+    pub(crate) fn handle(&self, commands: mpsc::Sender<Command>, started: Instant) -> Handle {
         Handle {
             commands,
             state: self.state.subscribe(),
             history: Arc::clone(&self.history),
             resync: self.resync.subscribe(),
             storage: self.storage.subscribe(),
+            leases: Arc::clone(&self.leases),
+            started,
         }
     }
 
@@ -159,7 +167,7 @@ impl Brain {
             match command {
                 Command::Agent(node, report) => {
                     decision.reports += 1;
-                    self.on_report(txn, &node, report, now.moment);
+                    on_report(txn, &node, report);
                 }
                 Command::Write(write, idempotency, answer) => {
                     let result = carry_out(txn, write, idempotency, &mut self.new_id);
@@ -174,7 +182,7 @@ impl Brain {
                     });
                     // One that is refused does not speak for the node.
                     if result.is_ok() {
-                        self.leases.renew(&hello.node, now.moment);
+                        locked(&self.leases).grant(&hello.node, now.moment);
                     }
                     decision.pending.push(Pending::Hello(answer, result));
                 }
@@ -184,37 +192,16 @@ impl Brain {
         decision
     }
 
-    fn on_report(
-        &mut self,
-        txn: &mut Transaction,
-        node: &NodeName,
-        report: AgentReport,
-        now: Moment,
-    ) {
-        self.leases.renew(node, now);
-        match report {
-            AgentReport::Heartbeat(health) => command::agent::heartbeat(txn, node, &health),
-            AgentReport::Observed(observed) => command::agent::observed(txn, node, &observed),
-            AgentReport::Images(images) => command::agent::images(txn, node, images),
-            AgentReport::Rejected {
-                generation,
-                reason,
-                seen,
-            } => {
-                command::agent::rejected(txn, node, generation, &reason, seen);
-                let reason = command::agent::clipped(&reason);
-                tracing::warn!(%node, %generation, reason, "an agent rejected its assignment");
-            }
-        }
-    }
-
     fn lose_nodes(&mut self, txn: &mut Transaction, now: Moment) {
-        let nodes = txn.cluster().nodes.values().filter(|n| !n.is_lost());
-        let names = nodes.map(|n| &n.name);
-        for node in self.leases.expired(names, now) {
+        let found = locked(&self.leases).check(txn.cluster(), now);
+        for node in &found.lost {
             tracing::warn!(%node, "node lost");
-            command::agent::lose(txn, &node);
+            command::agent::lose(txn, node);
         }
+        for (node, waited) in &found.waited {
+            command::agent::lost_for(txn, node, *waited);
+        }
+        command::agent::judge_darkness(txn, found.dark);
     }
 
     /// Plans what follows. Nothing was looked at if there is no report.
@@ -353,6 +340,24 @@ impl Brain {
                 });
                 let _ = answer.send(result);
             }
+        }
+    }
+}
+
+/// Takes an agent's report into account.
+fn on_report(txn: &mut Transaction, node: &NodeName, report: AgentReport) {
+    match report {
+        AgentReport::Heartbeat(health) => command::agent::heartbeat(txn, node, &health),
+        AgentReport::Observed(observed) => command::agent::observed(txn, node, &observed),
+        AgentReport::Images(images) => command::agent::images(txn, node, images),
+        AgentReport::Rejected {
+            generation,
+            reason,
+            seen,
+        } => {
+            command::agent::rejected(txn, node, generation, &reason, seen);
+            let reason = command::agent::clipped(&reason);
+            tracing::warn!(%node, %generation, reason, "an agent rejected its assignment");
         }
     }
 }

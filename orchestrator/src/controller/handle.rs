@@ -1,13 +1,19 @@
 //! How others reach the controller.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 use windlass_api::{
     ids::{Epoch, Generation, NodeName},
     wire::{Hello, Observed, RuntimeHealth},
 };
-use windlass_core::cluster::Cluster;
+use windlass_core::{
+    cluster::Cluster,
+    lease::{Leases, Pace},
+};
 
 use super::write::{Error, Idempotency, Write, Written};
 use crate::history::History;
@@ -32,6 +38,11 @@ pub enum AgentReport {
     },
 }
 
+/// The leases, for as long as it takes to look at them.
+pub(crate) fn locked(leases: &Mutex<Leases>) -> MutexGuard<'_, Leases> {
+    leases.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What waits in the controller's queue.
@@ -49,6 +60,8 @@ pub struct Handle {
     pub(super) history: Arc<History>,
     pub(super) resync: watch::Receiver<u64>,
     pub(super) storage: watch::Receiver<Storage>,
+    pub(super) leases: Arc<Mutex<Leases>>,
+    pub(super) started: Instant,
 }
 
 /// The agent that speaks for a node when one connects that says it does.
@@ -141,6 +154,13 @@ impl Handle {
             .await
             .map_err(|_| Error::Stopping)?;
         answered.await.map_err(|_| Error::Stopping)?
+    }
+
+    /// Renews a node's lease, for a heartbeat that arrived now. That waits neither for the controller
+    /// nor for the disk. `None` if the lease is over: the agent has to be let in again.
+    #[must_use]
+    pub fn renew(&self, node: &NodeName) -> Option<Pace> {
+        locked(&self.leases).renew(node, self.started.elapsed())
     }
 
     /// Hands over an agent's report, and waits while the queue is full.

@@ -81,6 +81,7 @@ fn info(api: &Api, cluster: &Cluster) -> ClusterInfo {
             Storage::Writable => StoreState::Writable,
             Storage::Full => StoreState::Full,
         },
+        evictions: cluster.record.evictions,
         restore: cluster.record.restore.as_ref().map(|restore| Restore {
             at: restore.at,
             cause: restore.cause.clone(),

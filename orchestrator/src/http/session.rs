@@ -6,9 +6,9 @@ use axum::extract::ws::{Message, WebSocket};
 use tokio_util::sync::CancellationToken;
 use windlass_api::{
     ids::NodeName,
-    wire::{AgentFrame, Hello, ServerFrame, Welcome},
+    wire::{AgentFrame, Hello, Lease, RuntimeHealth, ServerFrame, Welcome},
 };
-use windlass_core::lease::{HEARTBEAT, LOST_AFTER};
+use windlass_core::lease::Pace;
 
 use crate::{
     assignments::Told,
@@ -30,6 +30,8 @@ enum End {
     Closed,
     #[error("the agent was silent for too long")]
     Silent,
+    #[error("its node's lease was over")]
+    LeaseOver,
     #[error("the agent did not read for too long")]
     Stuck,
     #[error("the agent sent what is no frame")]
@@ -61,12 +63,15 @@ pub(crate) async fn serve(
     let node = hello.node.clone();
     tracing::info!(%node, version = hello.info.agent_version, "agent connected");
     let registration = sessions.register(&node);
+    let runtime = Some(hello.runtime.clone());
     let mut session = Session {
         socket,
         handle,
         sessions,
         node: node.clone(),
         told: Told::default(),
+        pace: Pace::of(1),
+        runtime,
     };
     let end = session.run(registration, shutdown).await;
     tracing::info!(%node, reason = %end, "agent disconnected");
@@ -85,11 +90,12 @@ async fn greet(socket: &mut WebSocket, handle: &Handle, sessions: &Sessions) -> 
     };
     match handle.hello((*hello).clone(), incumbent).await {
         Ok(cluster) => {
+            let pace = handle.renew(&hello.node).ok_or(End::LeaseOver)?;
             let record = cluster.nodes.get(&hello.node);
             let welcome = Welcome {
                 cluster: cluster.record.id,
                 epoch: cluster.record.epoch,
-                heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
+                heartbeat_ms: millis(pace.heartbeat),
                 notice: record.and_then(|node| node.unheeded()),
             };
             send(socket, &ServerFrame::Welcome(welcome)).await?;
@@ -115,6 +121,10 @@ struct Session {
     sessions: Arc<Sessions>,
     node: NodeName,
     told: Told,
+    /// How its lease was last renewed.
+    pace: Pace,
+    /// What the controller was last told of its engine.
+    runtime: Option<RuntimeHealth>,
 }
 
 impl Session {
@@ -133,11 +143,12 @@ impl Session {
                     Err(_) => Err(End::Stopping),
                 },
                 changed = resyncs.changed() => match changed {
-                    Ok(()) => send(&mut self.socket, &ServerFrame::Resync).await,
+                    // What was said of the engine may be lost, too.
+                    Ok(()) => { self.runtime = None; send(&mut self.socket, &ServerFrame::Resync).await },
                     Err(_) => Err(End::Stopping),
                 },
                 Some(frame) = registration.outbound.recv() => send(&mut self.socket, &frame).await,
-                received = tokio::time::timeout(LOST_AFTER, receive(&mut self.socket)) => {
+                received = tokio::time::timeout(self.pace.lease, receive(&mut self.socket)) => {
                     match received {
                         Ok(Ok(frame)) => self.on_frame(frame).await,
                         Ok(Err(end)) => Err(end),
@@ -159,9 +170,27 @@ impl Session {
         Ok(())
     }
 
+    async fn renew(&mut self, beat: u64) -> Result<(), End> {
+        self.pace = self.handle.renew(&self.node).ok_or(End::LeaseOver)?;
+        let lease = Lease {
+            beat,
+            lease_ms: millis(self.pace.lease),
+            heartbeat_ms: millis(self.pace.heartbeat),
+        };
+        send(&mut self.socket, &ServerFrame::Lease(lease)).await
+    }
+
     async fn on_frame(&mut self, frame: AgentFrame) -> Result<(), End> {
         let report = match frame {
-            AgentFrame::Heartbeat { runtime } => AgentReport::Heartbeat(runtime),
+            AgentFrame::Heartbeat { beat, runtime } => {
+                self.renew(beat).await?;
+                // The controller hears of changes only: heartbeats never wait for it.
+                if self.runtime.as_ref() == Some(&runtime) {
+                    return Ok(());
+                }
+                self.runtime = Some(runtime.clone());
+                AgentReport::Heartbeat(runtime)
+            }
             AgentFrame::Observed(observed) => AgentReport::Observed(observed),
             AgentFrame::Images { images } => AgentReport::Images(images),
             AgentFrame::Rejected {
@@ -184,6 +213,10 @@ impl Session {
             .await
             .map_err(|_| End::Stopping)
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn send(socket: &mut WebSocket, frame: &ServerFrame) -> Result<(), End> {

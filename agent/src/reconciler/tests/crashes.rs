@@ -45,7 +45,7 @@ async fn kill(rig: Rig, disk: Histories) -> Rig {
     rig.task.abort();
     // Its end is what was asked for.
     let _ = rig.task.await;
-    let board = Arc::new(Board::new(Some(cluster()), None, disk));
+    let board = Arc::new(Board::new(Some(cluster()), None, disk, boot_clock()));
     Rig::begin(rig.fake, rig.held, board)
 }
 

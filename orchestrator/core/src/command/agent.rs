@@ -16,11 +16,14 @@ use windlass_api::{
 
 use super::{Refusal, node, restore};
 use crate::{
-    record::{Change, Declared, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord},
+    record::{Change, Declared, InstanceRecord, NodeRecord, RevisionKey, RevisionRecord, Sight},
     transaction::Transaction,
 };
 
 mod arrival;
+mod sight;
+
+pub use sight::{judge_darkness, lose, lost_for};
 
 pub use arrival::take_over;
 
@@ -54,6 +57,11 @@ pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
                 now
             },
             state,
+            returned_at: if node.is_lost() {
+                Some(now)
+            } else {
+                node.returned_at
+            },
             ..NodeRecord::clone(node)
         },
         None => NodeRecord {
@@ -67,6 +75,8 @@ pub fn hello(txn: &mut Transaction, hello: &Hello) -> Result<(), Refusal> {
             info: hello.info.clone(),
             capacity: hello.capacity,
             rejects: None,
+            sight: Sight::Clear,
+            returned_at: None,
             created_at: now,
             version: txn.version(),
         },
@@ -178,27 +188,6 @@ pub fn heartbeat(txn: &mut Transaction, name: &NodeName, runtime: &RuntimeHealth
     set_state(txn, name, node_state(runtime));
 }
 
-/// Declares a node lost.
-pub fn lose(txn: &mut Transaction, name: &NodeName) {
-    let since = txn.now();
-    if txn
-        .cluster()
-        .nodes
-        .get(name)
-        .is_some_and(|node| !node.is_lost())
-    {
-        set_state(txn, name, NodeState::Lost { since });
-        if txn
-            .cluster()
-            .nodes
-            .get(name)
-            .is_some_and(|n| n.is_removed())
-        {
-            super::node::forget_instances(txn, name);
-        }
-    }
-}
-
 fn set_state(txn: &mut Transaction, name: &NodeName, state: NodeState) {
     let Some(node) = txn
         .cluster()
@@ -292,6 +281,9 @@ fn set_rejects(txn: &mut Transaction, name: &NodeName, rejects: Option<String>) 
 /// Notes what an agent saw on its node. What it says of instances that are not on its node counts
 /// for nothing.
 pub fn observed(txn: &mut Transaction, name: &NodeName, observed: &Observed) {
+    if observed.scope == Scope::Full {
+        sight::clear(txn, name);
+    }
     // A report under the newest number is an answer to it.
     if observed.generation == txn.cluster().generation(name) {
         set_rejects(txn, name, None);

@@ -7,12 +7,14 @@ use windlass_api::{
     event::{Severity, Subject},
     ids::{NodeName, Version},
     resource::{DrainRequest, NodePatch, Scheduling, SchedulingChange},
+    status::NodeState,
     validate::{FieldError, validate_node},
 };
 
 use super::{Refusal, note, unchanged};
 use crate::{
     cluster::Cluster,
+    lease,
     record::{Change, ClusterRecord, NodeRecord},
     transaction::Transaction,
 };
@@ -166,14 +168,22 @@ pub fn remove_node(
     Ok(())
 }
 
-/// Takes the instances of a node for gone that was removed and is not heard from. Should its agent
-/// come back, its assignment, which has a newer generation, has none of them.
+/// Takes the instances of a node for gone that was removed and is not heard from; those that are
+/// exclusive only when they are fenced. Should its agent come back, its assignment, which has a newer
+/// generation, has none of them.
 pub(super) fn forget_instances(txn: &mut Transaction, name: &NodeName) {
-    let instances: Vec<_> = txn.cluster().instances_on(name).cloned().collect();
-    if instances.is_empty() {
+    let cluster = txn.cluster();
+    let waited = match cluster.nodes.get(name).map(|node| &node.state) {
+        Some(NodeState::Lost { waited, .. }) => *waited,
+        Some(NodeState::Ready | NodeState::RuntimeUnhealthy { .. }) | None => Span::default(),
+    };
+    let instances = cluster.instances_on(name);
+    let gone = instances.filter(|i| lease::is_fenced(cluster, i, waited));
+    let gone: Vec<_> = gone.cloned().collect();
+    if gone.is_empty() {
         return;
     }
-    for instance in instances {
+    for instance in gone {
         let subject = Subject::instance(&instance.workload, &instance.id);
         let message = format!("node {name} was removed");
         txn.event(subject, Severity::Warning, "Forgotten", message);
@@ -199,6 +209,9 @@ fn forget_nodes(txn: &mut Transaction) {
     for (_, name) in removed.into_iter().take(too_many) {
         forget_instances(txn, &name);
         let cluster = txn.cluster();
+        if cluster.instances_on(&name).next().is_some() {
+            continue;
+        }
         let record = ClusterRecord {
             generation_floor: cluster
                 .record

@@ -90,6 +90,9 @@ fn may_run(placement: &Placement, node: &NodeRecord) -> bool {
 
 /// What may happen on the node for now.
 fn rule(node: &NodeRecord) -> Rule {
+    if node.is_out_of_sight() {
+        return Rule::Absent;
+    }
     match (&node.state, node.scheduling) {
         (NodeState::Lost { .. }, _) => Rule::Absent,
         (NodeState::RuntimeUnhealthy { .. }, _)

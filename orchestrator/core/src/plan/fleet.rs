@@ -6,10 +6,14 @@ use jiff::Timestamp;
 use windlass_api::{
     ids::{NodeName, Slot},
     resource::{Goal, RolloutState},
+    spec::OnReturn,
+    status::NodeState,
 };
 
 use crate::{
     cluster::Cluster,
+    health::signed,
+    lease,
     leaving::{Leaving, Terms},
     record::{Canaries, InstanceRecord, Progress, RevisionKey, RolloutRecord, WorkloadRecord},
     rollout::Bounds,
@@ -59,6 +63,26 @@ pub(super) enum Stage {
     Canary,
     /// What is there stays.
     Hold,
+}
+
+/// Whether an instance that nobody can see may be replaced. What is later is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum GivenUp {
+    /// It may.
+    Now,
+    /// It may from then on: the slot has moved a moment ago.
+    From(Timestamp),
+    /// Something else has to happen first.
+    NotYet,
+}
+
+/// What becomes of two instances of a slot after a lost node is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Returned<'a> {
+    /// This one stays.
+    Keep(&'a InstanceRecord),
+    /// Both stay until then, or until it is clear which of them does.
+    KeepBothUntil(Timestamp),
 }
 
 /// A workload that rolls, slot by slot.
@@ -124,9 +148,10 @@ impl<'a> Fleet<'a> {
             stopping: BTreeMap::new(),
         };
         for instance in cluster.instances_of(&key.workload) {
+            let gone = || cluster.is_out_of_sight(instance) && !cluster.may_still_run(instance);
             match instance.goal {
                 Goal::Prepare | Goal::Run => fleet.add(instance),
-                Goal::Stop if cluster.is_out_of_sight(instance) => {}
+                Goal::Stop if gone() => {}
                 Goal::Stop => {
                     fleet.stopping.entry(instance.slot).or_insert(instance);
                 }
@@ -177,12 +202,77 @@ impl<'a> Fleet<'a> {
         self.workload.rollout.as_ref()
     }
 
+    /// Whether an instance was promised to be the only one of its slot when it was started, whatever
+    /// is wanted now.
+    pub(super) fn is_exclusive(&self, instance: &InstanceRecord) -> bool {
+        let template = self.cluster.template_of(instance);
+        template.is_some_and(|template| template.exclusive)
+    }
+
     pub(super) fn is_available(&self, instance: &InstanceRecord) -> bool {
         instance.is_available(self.now, self.bounds.min_ready)
     }
 
     pub(super) fn any_available(&self, instances: &[&InstanceRecord]) -> bool {
         instances.iter().any(|i| self.is_available(i))
+    }
+
+    /// Whether the instances of a slot that nobody can see may be replaced now, or from when on.
+    pub(super) fn given_up(&self, unseen: &[&InstanceRecord]) -> GivenUp {
+        let all = unseen.iter().map(|instance| self.is_given_up(instance));
+        all.max().unwrap_or(GivenUp::Now)
+    }
+
+    fn is_given_up(&self, instance: &InstanceRecord) -> GivenUp {
+        let node = instance.node.as_ref();
+        let Some(node) = node.and_then(|node| self.cluster.nodes.get(node)) else {
+            return GivenUp::Now;
+        };
+        let NodeState::Lost { waited, .. } = node.state else {
+            // It is back, and is about to tell what became of it.
+            return GivenUp::NotYet;
+        };
+        let after = lease::replaced_after(self.cluster, instance);
+        if !lease::evicts(self.cluster) || after.is_none_or(|after| waited < after) {
+            return GivenUp::NotYet;
+        }
+        let pause = signed(lease::MOVE_PAUSE);
+        let again_at = instance.moved_at.and_then(|at| at.checked_add(pause).ok());
+        match again_at {
+            Some(at) if at > self.now && instance.moved_at <= Some(self.now) => GivenUp::From(at),
+            Some(_) | None => GivenUp::Now,
+        }
+    }
+
+    /// Which of several instances of the wanted revision stays, if more than one is there since a
+    /// lost node is back; and until when both do.
+    pub(super) fn returned<'h>(&self, current: &'h [&'a InstanceRecord]) -> Option<Returned<'a>> {
+        let placed = || current.iter().copied().filter(|i| i.node.is_some());
+        if placed().count() < 2 || placed().all(|i| i.moved_at.is_none()) {
+            return None;
+        }
+        let policy = self.workload.manifest.spec.disconnect()?;
+        let available = |i: &&InstanceRecord| self.is_available(i);
+        match policy.on_return {
+            OnReturn::KeepReplacement => {
+                let newest = placed()
+                    .filter(available)
+                    .max_by_key(|i| (i.created_at, &i.id));
+                newest.map(Returned::Keep)
+            }
+            OnReturn::KeepOriginal => {
+                let original = placed().min_by_key(|i| (i.created_at, &i.id))?;
+                if self.is_available(original) {
+                    return Some(Returned::Keep(original));
+                }
+                let node = self.cluster.nodes.get(original.node.as_ref()?)?;
+                let until = node
+                    .returned_at?
+                    .checked_add(signed(lease::RETURN_LIMIT))
+                    .ok()?;
+                (until > self.now).then_some(Returned::KeepBothUntil(until))
+            }
+        }
     }
 
     /// What is done with a slot now.

@@ -41,6 +41,8 @@ pub(super) struct Place {
     pub(super) pinned: Option<NodeName>,
     /// Where it may go.
     pub(super) spot: Spot,
+    /// The instance that it replaces since nobody hears from its node, if it does.
+    pub(super) lost: Option<InstanceId>,
     /// Why it is needed.
     pub(super) why: String,
 }

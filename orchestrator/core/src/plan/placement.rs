@@ -206,6 +206,11 @@ impl Pass<'_> {
             Some(instance) => InstanceRecord::clone(instance),
             None => self.new_instance(&workload, &place),
         };
+        if let (None, Some(lost)) = (&place.waiting, &place.lost) {
+            instance.moved_at = Some(now);
+            let note = |lost: &mut InstanceRecord| lost.moved_at = Some(now);
+            self.txn.update_instance(lost, note);
+        }
         let subject = Subject::instance(&instance.workload, &instance.id);
         let word = match found {
             Found::Node(..) => "Placed",
@@ -275,6 +280,7 @@ impl Pass<'_> {
             created_at: now,
             phase_since: now,
             ready_since: None,
+            moved_at: None,
             status: InstanceStatus::new(Phase::Pending {
                 reason: String::new(),
             }),

@@ -11,8 +11,9 @@ use windlass_api::{
 use super::{
     fleet::{Fleet, Held, Stage},
     moves::{Moves, Spot},
-    replace::{Replacing, SlotView, best},
+    replace::Replacing,
     service,
+    slot::{SlotView, best},
 };
 use crate::{
     leaving::Leaving,
@@ -169,7 +170,8 @@ impl<'a> Replacing<'a> {
             return;
         };
         let runs = old.status.phase.is_running();
-        let beside = runs && self.fleet.bounds.moves_beside();
+        let moves_beside = self.fleet.bounds.moves_beside() && !self.fleet.is_exclusive(old);
+        let beside = runs && moves_beside;
         if self.moves_left == 0 || beside && self.surge_of_moves_left == 0 {
             if let Some(new) = new {
                 let reason = "other instances move first".to_owned();
@@ -186,7 +188,7 @@ impl<'a> Replacing<'a> {
                 instead_of: old.id.clone(),
             },
             Leaving::Drain { .. } | Leaving::Removed { .. } => {
-                if self.fleet.bounds.moves_beside() {
+                if moves_beside {
                     Spot::Free
                 } else {
                     // Never where that one is, since nothing new goes there.

@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use windlass_api::{
-    ids::{NodeName, RevisionNumber, Slot},
+    ids::{RevisionNumber, Slot},
     resource::{Goal, RolloutState},
-    spec::UpdateOrder,
+    spec::{OnReturn, UpdateOrder},
     status::Phase,
 };
 
 use super::{
-    fleet::{Fleet, Held, Rule, Seat, Stage},
+    fleet::{Fleet, GivenUp, Rule, Stage},
     moves::{Move, Moves, Place, Spot},
     relocation::{Claim, relocations},
+    slot::SlotView,
 };
 use crate::record::{Gate, InstanceRecord};
 
@@ -77,83 +78,6 @@ fn deadline(fleet: &Fleet<'_>) -> Option<Timestamp> {
     }
 }
 
-/// A slot, with the best of what it holds.
-#[derive(Clone)]
-pub(super) struct SlotView<'a> {
-    pub(super) slot: Slot,
-    pinned: Option<&'a NodeName>,
-    rule: Rule,
-    pub(super) stage: Stage,
-    pub(super) current: Option<&'a InstanceRecord>,
-    /// What is to be replaced.
-    pub(super) outdated: Option<&'a InstanceRecord>,
-    unseen: &'a [&'a InstanceRecord],
-    /// An instance that is to stop and is not gone yet.
-    stopping: Option<&'a InstanceRecord>,
-}
-
-impl<'a> SlotView<'a> {
-    /// Looks at a slot, and stops what it has too many of.
-    fn of(
-        fleet: &Fleet<'a>,
-        slot: Slot,
-        seat: &'a Seat,
-        held: &'a Held<'a>,
-        moves: &mut Moves,
-    ) -> Self {
-        let stage = fleet.stage(slot, seat.rule);
-        let outdated: Vec<_> = match stage {
-            Stage::Replace => held.predecessors().collect(),
-            // There each revision keeps its own: see `relocations`.
-            Stage::Canary | Stage::Hold => {
-                let stay = held.outdated.iter().filter(|i| !fleet.leaves(i));
-                stay.copied().collect()
-            }
-        };
-        Self {
-            slot,
-            pinned: seat.pinned.as_ref(),
-            rule: seat.rule,
-            stage,
-            current: best(
-                fleet,
-                &held.current,
-                "another instance fills the slot",
-                moves,
-            ),
-            outdated: best(fleet, &outdated, "a newer instance fills the slot", moves),
-            unseen: &held.unseen,
-            stopping: fleet.stopping.get(&slot).copied(),
-        }
-    }
-}
-
-/// The one that is best worth keeping; the others are stopped.
-pub(super) fn best<'a>(
-    fleet: &Fleet<'a>,
-    instances: &[&'a InstanceRecord],
-    why: &str,
-    moves: &mut Moves,
-) -> Option<&'a InstanceRecord> {
-    let best = *instances.iter().min_by_key(|i| worth(fleet, i))?;
-    for instance in instances.iter().filter(|i| i.id != best.id) {
-        moves.stop(instance, why);
-    }
-    Some(best)
-}
-
-/// What of two instances of a slot is better worth keeping is smaller.
-fn worth<'a>(fleet: &Fleet<'_>, instance: &'a InstanceRecord) -> impl Ord + use<'a> {
-    (
-        !fleet.is_available(instance),
-        !instance.serves(),
-        !instance.status.phase.is_running(),
-        instance.node.is_none(),
-        instance.created_at,
-        &instance.id,
-    )
-}
-
 pub(super) struct Replacing<'a> {
     pub(super) fleet: &'a Fleet<'a>,
     pub(super) moves: Moves,
@@ -161,6 +85,9 @@ pub(super) struct Replacing<'a> {
     updates_left: u32,
     /// How many more instances may run beside those that they replace.
     surge_left: u32,
+    /// How many instances run, or are to run, beside those that they replace beyond what may: a
+    /// lost node is back, with instances whose successors wait for a node.
+    excess: u32,
     /// How many more instances may be moved now.
     pub(super) moves_left: u32,
     /// How many more may run beside those that they replace on another node.
@@ -203,6 +130,7 @@ impl<'a> Replacing<'a> {
             moves: Moves::default(),
             updates_left: bounds.parallelism.saturating_sub(in_hand),
             surge_left: bounds.surge.saturating_sub(beside),
+            excess: u32::saturating_sub(beside, bounds.surge),
             moves_left: bounds.parallelism.saturating_sub(moving),
             surge_of_moves_left: bounds.surge_of_moves.saturating_sub(moved_beside),
             available,
@@ -218,12 +146,50 @@ impl<'a> Replacing<'a> {
 
     /// A slot in which nothing is, as far as anybody can see.
     fn fill(&mut self, slot: &SlotView<'_>) {
-        let why = match slot.unseen.first().and_then(|i| i.node.as_ref()) {
-            Some(node) => format!("node {node} is lost"),
-            None => format!("slot {} is empty", slot.slot),
+        let Some(why) = self.reason_to_fill(slot) else {
+            return;
         };
         let revision = self.revision_to_fill();
         self.place(slot, revision, None, after(self.fleet, slot), why);
+    }
+
+    /// Why a slot in which nothing can be seen is to be filled; `None` if it is not, for now.
+    fn reason_to_fill(&mut self, slot: &SlotView<'_>) -> Option<String> {
+        match self.fleet.given_up(slot.unseen) {
+            GivenUp::Now => {}
+            GivenUp::From(at) => {
+                self.moves.wake_at(at);
+                return None;
+            }
+            GivenUp::NotYet => return None,
+        }
+        match slot.unseen.first().and_then(|i| i.node.as_ref()) {
+            Some(node) => Some(format!("node {node} is lost")),
+            None => Some(format!("slot {} is empty", slot.slot)),
+        }
+    }
+
+    /// Why nothing may run in the slot because of what nobody can see there, if it is so: what is
+    /// exclusive has to be fenced, and is then told to stop for good, since it must not come back.
+    fn awaits_fence(&mut self, slot: &SlotView<'_>) -> Option<String> {
+        let wanted = self.fleet.workload.manifest.spec.is_exclusive();
+        if !wanted && !slot.unseen.iter().any(|i| self.fleet.is_exclusive(i)) {
+            return None;
+        }
+        let awaited = match self.fleet.given_up(slot.unseen) {
+            GivenUp::Now => {
+                for instance in slot.unseen {
+                    self.moves.stop(instance, "its node is lost");
+                }
+                return None;
+            }
+            GivenUp::From(at) => {
+                self.moves.wake_at(at);
+                slot.unseen.first()
+            }
+            GivenUp::NotYet => slot.unseen.first(),
+        };
+        awaited.map(|i| format!("{} may still run on its lost node", i.id))
     }
 
     /// The wanted revision, or the last good one while enough slots try the new one.
@@ -270,10 +236,7 @@ impl<'a> Replacing<'a> {
             // It serves nobody, so nothing is gained by keeping it until its successor runs.
             self.moves
                 .stop(old, "it does not run, and is to be replaced");
-            let spot = match bounds.order {
-                UpdateOrder::StopFirst if old.node.is_some() => Spot::Instead(old.id.clone()),
-                UpdateOrder::StopFirst | UpdateOrder::StartFirst => Spot::Free,
-            };
+            let spot = after_stopping(self.fleet, slot, old);
             self.place(slot, wanted, None, spot, why);
             return;
         }
@@ -318,12 +281,12 @@ impl<'a> Replacing<'a> {
             self.moves
                 .stop(old, "it does not run, and is being replaced");
             if new.node.is_none() {
-                let spot = match self.fleet.bounds.order {
-                    UpdateOrder::StopFirst if old.node.is_some() => Spot::Instead(old.id.clone()),
-                    UpdateOrder::StopFirst | UpdateOrder::StartFirst => Spot::Free,
-                };
+                let spot = after_stopping(self.fleet, slot, old);
                 self.place(slot, new.revision, Some(new), spot, why);
             }
+        } else if new.node.is_none() && self.excess > 0 && self.fleet.bounds.starts_beside() {
+            self.excess -= 1;
+            self.moves.stop(new, "other instances are replaced first");
         } else if new.node.is_none() {
             self.place(slot, new.revision, Some(new), self.spot_for(slot, old), why);
         } else {
@@ -369,13 +332,22 @@ impl<'a> Replacing<'a> {
     /// A slot with the wanted instance only.
     fn settle(&mut self, slot: &SlotView<'_>, new: &InstanceRecord) {
         if new.node.is_none() {
-            let why = format!("slot {} is empty", slot.slot);
-            self.place(slot, new.revision, Some(new), after(self.fleet, slot), why);
-        } else if new.goal == Goal::Prepare && slot.stopping.is_none() {
+            if let Some(why) = self.reason_to_fill(slot) {
+                self.place(slot, new.revision, Some(new), after(self.fleet, slot), why);
+            }
+        } else if new.goal == Goal::Prepare
+            && slot.stopping.is_none()
+            && self.awaits_fence(slot).is_none()
+        {
             self.moves.list.push(Move::Run { id: new.id.clone() });
         }
+        let policy = self.fleet.workload.manifest.spec.disconnect();
+        let comes_back = |instance: &InstanceRecord| {
+            let kept = policy.is_some_and(|p| p.on_return == OnReturn::KeepOriginal);
+            kept && instance.revision == new.revision
+        };
         if new.serves() {
-            for instance in slot.unseen {
+            for instance in slot.unseen.iter().filter(|i| !comes_back(i)) {
                 let why = format!("replaced by {} while its node was lost", new.id);
                 self.moves.stop(instance, why);
             }
@@ -386,6 +358,17 @@ impl<'a> Replacing<'a> {
     /// A slot that keeps what it has.
     fn hold(&mut self, slot: &SlotView<'_>) {
         match (slot.current, slot.outdated) {
+            // Its node takes nothing more, and what was begun there is brought to its end: other
+            // slots wait for it.
+            (Some(new), Some(old)) if self.fleet.stage(slot.slot, Rule::Fill) == Stage::Replace => {
+                if new.node.is_none() {
+                    self.moves.stop(new, "its node takes nothing new");
+                } else if old.status.phase.is_running() {
+                    self.hand_over(slot, new, old);
+                } else {
+                    self.moves.stop(old, format!("replaced by {}", new.id));
+                }
+            }
             // Which of them is to go is for the operator to say.
             (Some(_), Some(_)) => {}
             (Some(only), None) | (None, Some(only)) => self.settle(slot, only),
@@ -394,11 +377,9 @@ impl<'a> Replacing<'a> {
                 let good = workload.rollout.as_ref().and_then(|r| r.from);
                 let before = slot.unseen.first().map(|i| i.revision);
                 let revision = before.or(good).unwrap_or(workload.revision);
-                let why = match slot.unseen.first().and_then(|i| i.node.as_ref()) {
-                    Some(node) => format!("node {node} is lost"),
-                    None => format!("slot {} is empty", slot.slot),
-                };
-                self.place(slot, revision, None, after(self.fleet, slot), why);
+                if let Some(why) = self.reason_to_fill(slot) {
+                    self.place(slot, revision, None, after(self.fleet, slot), why);
+                }
             }
             (None, None) => {}
         }
@@ -420,11 +401,13 @@ impl<'a> Replacing<'a> {
         spot: Spot,
         why: String,
     ) {
+        let spot = self.awaits_fence(slot).map_or(spot, Spot::Nowhere);
         self.moves.list.push(Move::Place(Place {
             slot: slot.slot,
             revision,
             pinned: slot.pinned.cloned(),
             waiting: waiting.map(|i| i.id.clone()),
+            lost: slot.unseen.first().map(|i| i.id.clone()),
             spot,
             why,
         }));
@@ -436,6 +419,14 @@ fn after(fleet: &Fleet<'_>, slot: &SlotView<'_>) -> Spot {
     match (fleet.bounds.order, slot.stopping) {
         (UpdateOrder::StopFirst, Some(stopping)) => Spot::Instead(stopping.id.clone()),
         (UpdateOrder::StopFirst, None) | (UpdateOrder::StartFirst, _) => Spot::Free,
+    }
+}
+
+/// Where the successor of an instance goes that is told to stop with it.
+fn after_stopping(fleet: &Fleet<'_>, slot: &SlotView<'_>, old: &InstanceRecord) -> Spot {
+    match fleet.bounds.order {
+        UpdateOrder::StopFirst if old.node.is_some() => Spot::Instead(old.id.clone()),
+        UpdateOrder::StopFirst | UpdateOrder::StartFirst => after(fleet, slot),
     }
 }
 

@@ -4,6 +4,7 @@ mod bounds;
 mod daemons;
 mod deeds;
 mod dependencies;
+mod lost;
 mod moves;
 mod properties;
 mod rebalance;

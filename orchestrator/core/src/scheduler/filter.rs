@@ -108,7 +108,7 @@ impl Filter {
         } = *offer;
         let record = &node.record;
         match self {
-            Self::Lost => record.is_lost().then_some(Rejection::Lost),
+            Self::Lost => record.is_out_of_sight().then_some(Rejection::Lost),
             Self::RuntimeUnhealthy => matches!(record.state, NodeState::RuntimeUnhealthy { .. })
                 .then_some(Rejection::RuntimeUnhealthy),
             Self::Cordon => {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     cluster::Cluster,
+    lease,
     leaving::{Leaving, Terms},
     record::{IndexKey, IndexState, InstanceRecord, WorkloadRecord},
 };
@@ -211,6 +212,8 @@ fn keep_one(
         (Some(waiting), _) => place(workload, index, Some(waiting), NEEDED, moves),
         // One that replaced it has failed meanwhile.
         (None, Standing::Waits(until)) => moves.wake_at(until),
+        // It looks as if the server were cut off, and not they.
+        (None, Standing::Due | Standing::Done) if !lease::evicts(cluster) => {}
         (None, Standing::Due | Standing::Done) => {
             place(
                 workload,
@@ -238,6 +241,7 @@ fn place(
         revision: workload.revision,
         waiting: waiting.map(|instance| instance.id.clone()),
         pinned: None,
+        lost: None,
         spot: Spot::Free,
         why: why.to_owned(),
     }));

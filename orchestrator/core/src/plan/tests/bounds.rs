@@ -211,7 +211,7 @@ impl Wanted {
                 }
                 let free = node.state == NodeState::Ready && node.scheduling == Scheduling::Enabled;
                 let seat = Seat::Node(node.name.clone());
-                match (node.is_lost(), has_one(node)) {
+                match (node.is_out_of_sight(), has_one(node)) {
                     (true, true) => wanted.absent.insert(seat),
                     (false, has_one) if free || has_one => wanted.present.insert(seat),
                     _ => false,

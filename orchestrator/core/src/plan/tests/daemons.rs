@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use windlass_api::{
     ids::{NodeName, Slot},
-    resource::{Goal, NodePatch, RolloutState},
+    resource::{DrainRequest, Goal, NodePatch, RolloutState},
 };
 
 use super::{
@@ -173,4 +173,22 @@ fn a_slot_is_not_emptied_and_filled_for_ever_while_another_one_fails() {
         }
     }
     assert_eq!(world.live().len(), 2);
+}
+
+/// An update that was begun on a node is brought to its end there, or all others would wait for it.
+#[test]
+fn an_update_goes_on_when_a_node_drains_in_the_middle_of_it() {
+    let mut world = World::new(3);
+    let spec = |n: u32| json!({ "image": "nginx", "env": { "N": n.to_string() } });
+    world.apply_kind("Daemon", "log", spec(1));
+    world.come_to_rest();
+    world.apply_kind("Daemon", "log", spec(2));
+    let begun = world.live().into_iter().find(|i| i.goal == Goal::Prepare);
+    let node = begun.and_then(|i| i.node.clone()).unwrap();
+    let request = DrainRequest { deadline: None };
+    world.act(|txn| command::drain(txn, &node, &request, None).unwrap());
+    world.come_to_rest();
+    assert_eq!(world.state("log"), RolloutState::Completed);
+    let revisions: Vec<_> = world.live().iter().map(|i| i.revision.0).collect();
+    assert_eq!(revisions, [2, 2, 2]);
 }

@@ -97,6 +97,21 @@ fn depends_on() -> impl Strategy<Value = Value> {
     prop_oneof![3 => Just(json!([])), 1 => one]
 }
 
+/// What becomes of copies on lost nodes, and whether there may be two of one.
+fn disconnect() -> impl Strategy<Value = (Value, bool)> {
+    let on_return = prop_oneof![Just("keepOriginal"), Just("keepReplacement")];
+    let wait = prop_oneof![
+        3 => Just(json!({})),
+        1 => Just(json!({ "lostAfter": "30s" })),
+        1 => Just(json!({ "replace": false })),
+    ];
+    let policy = (on_return, wait).prop_map(|(on_return, mut policy)| {
+        policy["onReturn"] = on_return.into();
+        policy
+    });
+    (policy, proptest::bool::weighted(0.2))
+}
+
 fn service() -> impl Strategy<Value = Deed> {
     let image = proptest::sample::select(&IMAGES[..]);
     let host = proptest::option::of(8080..8082_u16);
@@ -109,12 +124,21 @@ fn service() -> impl Strategy<Value = Deed> {
         update(),
         depends_on(),
         auto,
+        disconnect(),
     );
     (0..3_usize, spec).prop_map(
-        |(name, (replicas, image, host, memory, update, depends_on, auto))| {
+        |(name, (replicas, image, host, memory, mut update, depends_on, auto, disconnect))| {
+            let (disconnect, exclusive) = disconnect;
+            if exclusive {
+                // It is never updated beside itself.
+                for field in ["order", "maxSurge", "maxUnavailable", "canary"] {
+                    update.as_object_mut().map(|update| update.remove(field));
+                }
+            }
             let mut spec = json!({
                 "image": image, "replicas": replicas, "update": update, "dependsOn": depends_on,
                 "resources": { "memory": format!("{memory}Gi") }, "rebalance": auto,
+                "disconnect": disconnect, "exclusive": exclusive,
             });
             let ports = host.map(|host| json!([{ "container": 80, "host": host }]));
             say(&mut spec, "ports", ports);

@@ -10,10 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 use windlass_api::{
+    duration::Span,
     ids::{AgentId, ClusterId, Generation, InstanceId, NodeName, Slot, Uid, WorkloadKey},
     quantity::{CpuMillis, MemoryBytes},
     resource::{Capacity, Goal, Manifest, NodeInfo, RolloutAction, RolloutState},
-    status::{Exit, InstanceStatus, Phase, Readiness},
+    status::{Exit, InstanceStatus, NodeState, Phase, Readiness},
     wire::{
         AssignedInstance, Hello, Observed, ObservedInstance, PROTOCOL, RuntimeHealth,
         Scope as ReportScope,
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     cluster::Cluster,
     command::{self, Refusal},
+    lease::fenced_after,
     record::{Change, InstanceRecord},
     transaction::Transaction,
     view::workload_status,
@@ -47,6 +49,8 @@ pub(crate) struct World {
     looked_at: Timestamp,
     /// What exists on each node, whatever the server knows of it.
     pub(super) running: BTreeMap<NodeName, BTreeSet<InstanceId>>,
+    /// The slots of all exclusive instances that there ever were.
+    exclusive: BTreeMap<InstanceId, (WorkloadKey, Slot)>,
     /// Whether the images `crash`, `missing`, `unready` and `failing` do what they are called. The
     /// containers of `task` and `failing` end.
     pub(super) faults: Faults,
@@ -60,6 +64,7 @@ impl World {
             now,
             looked_at: now,
             running: BTreeMap::new(),
+            exclusive: BTreeMap::new(),
             faults: Faults::Happen,
         };
         for n in 1..=nodes {
@@ -97,6 +102,7 @@ impl World {
         bounds::check(&before, &self.cluster, self.now);
         bounds::check_completions(&previous, &self.cluster);
         self.check();
+        self.check_exclusive();
         // The server is killed after every step, and the next one goes on from what is stored.
         let stored = reloaded(&self.cluster);
         assert_eq!(stored, self.cluster, "a restart loses something");
@@ -129,9 +135,50 @@ impl World {
         result
     }
 
+    /// Lets time pass, and looks at the leases as the server does.
     pub(crate) fn wait(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
-        self.act(|_| ());
+        let lost: Vec<_> = self.lost().collect();
+        for (node, waited) in &lost {
+            self.fence(node, *waited);
+        }
+        self.act(|txn| {
+            for (node, waited) in &lost {
+                command::agent::lost_for(txn, node, *waited);
+            }
+            let dark = lost
+                .iter()
+                .filter(|(n, _)| !txn.cluster().nodes[n].is_removed());
+            let dark = dark.count();
+            command::agent::judge_darkness(txn, dark);
+        });
+    }
+
+    /// The nodes that are lost, and for how long.
+    fn lost(&self) -> impl Iterator<Item = (NodeName, Span)> {
+        self.cluster.nodes.values().filter_map(|node| {
+            let NodeState::Lost { since, .. } = node.state else {
+                return None;
+            };
+            // The time of day may have been put back.
+            let millis = self.now.duration_since(since).as_millis().max(0);
+            Some((
+                node.name.clone(),
+                Span::from_millis(millis.try_into().unwrap()),
+            ))
+        })
+    }
+
+    /// The agent of a lost node stops what is exclusive, as late as it may.
+    fn fence(&mut self, node: &NodeName, waited: Span) {
+        let Some(running) = self.running.get_mut(node) else {
+            return;
+        };
+        running.retain(|id| {
+            let instance = self.cluster.instances.get(id);
+            let template = instance.and_then(|i| self.cluster.template_of(i));
+            !template.is_some_and(|t| t.exclusive && fenced_after(t) <= waited)
+        });
     }
 
     /// Lets a node's agent carry out its assignment and report it, if the node is not lost.
@@ -265,6 +312,25 @@ impl World {
         self.act(|txn| command::agent::observed(txn, &node, &report));
     }
 
+    /// Panics if two exclusive instances of one slot run.
+    fn check_exclusive(&mut self) {
+        for instance in self.cluster.instances.values() {
+            let template = self.cluster.template_of(instance);
+            if template.is_some_and(|template| template.exclusive) {
+                let slot = (instance.workload.clone(), instance.slot);
+                self.exclusive.insert(instance.id.clone(), slot);
+            }
+        }
+        let mut slots = BTreeMap::new();
+        for id in self.running.values().flatten() {
+            if let Some(slot) = self.exclusive.get(id)
+                && let Some(other) = slots.insert(slot, id)
+            {
+                panic!("{other} and {id} run");
+            }
+        }
+    }
+
     pub(super) fn check(&self) {
         let mut again = Transaction::new(&self.cluster, self.now);
         let report = plan(&mut again, &Scope::All);
@@ -284,25 +350,28 @@ impl World {
             );
             assert!(used.cpu <= node.capacity.cpu, "{}: {used:?}", node.name);
         }
-        let mut holders: BTreeMap<(WorkloadKey, Slot), u32> = BTreeMap::new();
+        let mut holders: BTreeMap<(WorkloadKey, Slot), (u32, bool)> = BTreeMap::new();
         let seen = self
             .live()
             .into_iter()
             .filter(|i| !self.cluster.is_out_of_sight(i));
         for instance in seen {
-            *holders
-                .entry((instance.workload.clone(), instance.slot))
-                .or_default() += 1;
+            let key = (instance.workload.clone(), instance.slot);
+            let (n, moved) = holders.entry(key).or_default();
+            *n += 1;
+            *moved |= instance.moved_at.is_some();
         }
-        // One that is wanted, and one that it replaces. On lost nodes there may be more, and where
-        // an update is held, each of the two may move.
-        for ((workload, slot), n) in holders {
+        // One that is wanted, and one that it replaces. On lost nodes there may be more, of which one
+        // may have a replacement until it serves again; and where an update is held, each of the
+        // two may move.
+        for ((workload, slot), (n, moved)) in holders {
             let record = self.cluster.workloads.get(&workload);
             let rollout = record.and_then(|w| w.rollout.as_ref());
             let held = rollout.is_some_and(|r| {
                 matches!(r.state, RolloutState::Canary | RolloutState::Paused { .. })
             });
-            assert!(n <= if held { 4 } else { 2 }, "{workload}/{slot}: {n}");
+            let most = if held { 4 } else { 2 } + u32::from(moved);
+            assert!(n <= most, "{workload}/{slot}: {n}");
         }
     }
 

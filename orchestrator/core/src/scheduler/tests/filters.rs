@@ -15,7 +15,10 @@ use crate::record::{InstanceRecord, NodeRecord};
 
 fn lost(name: &str) -> NodeRecord {
     NodeRecord {
-        state: NodeState::Lost { since: now() },
+        state: NodeState::Lost {
+            since: now(),
+            waited: Default::default(),
+        },
         ..node(name)
     }
 }

@@ -85,6 +85,8 @@ pub(super) fn node(name: &str) -> NodeRecord {
             memory: MemoryBytes(4 << 30),
         },
         rejects: None,
+        sight: Default::default(),
+        returned_at: None,
         created_at: now(),
         version: Version(1),
     }
@@ -116,6 +118,7 @@ pub(super) fn instance(service: &Service, node: &str, serial: u64) -> InstanceRe
         created_at: now(),
         phase_since: now(),
         ready_since: Some(now()),
+        moved_at: None,
         status: InstanceStatus::new(Phase::Running { started_at: now() }),
         accounted: Accounted::default(),
         images: BTreeMap::new(),

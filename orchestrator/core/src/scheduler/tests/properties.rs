@@ -56,7 +56,7 @@ fn any_node(index: usize) -> impl Strategy<Value = NodeRecord> {
         |values: &'static [&'static str]| prop::option::weighted(0.8, prop::sample::select(values));
     let state = prop_oneof![
         8 => Just(NodeState::Ready),
-        1 => Just(NodeState::Lost { since: now() }),
+        1 => Just(NodeState::Lost { since: now(), waited: Default::default() }),
         1 => Just(NodeState::RuntimeUnhealthy { reason: "hangs".to_owned() }),
     ];
     let amounts = (0..=4_u64, 0..=4_u64);
