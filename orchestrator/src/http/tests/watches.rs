@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{body::Body, http::Method};
+use axum::{
+    body::Body,
+    http::{Method, StatusCode},
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use windlass_api::{ids::Version, problem::Code, quantity::CpuMillis};
@@ -64,9 +67,16 @@ async fn what_a_watch_tells_adds_up_to_what_is() {
     // A watch can begin at the version of any list, however fresh.
     while !writers.is_empty() {
         let version = &server.get("/v1/workloads").await.json()["version"];
-        server
-            .watch(&format!("/v1/workloads?watch=true&from={version}"))
-            .await;
+        let target = format!("/v1/workloads?watch=true&from={version}");
+        let response = server.open(&target).await;
+        // Others may have written so much since that it is forgotten, but it is never unknown.
+        if response.status() == StatusCode::GONE {
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await;
+            let problem = String::from_utf8(body.unwrap().to_vec()).unwrap();
+            assert!(problem.contains("is forgotten"), "{problem}");
+        } else {
+            assert_eq!(response.status(), StatusCode::OK);
+        }
         while let Some(ended) = writers.try_join_next() {
             ended.unwrap();
         }
