@@ -82,13 +82,14 @@ pub(crate) fn instance(name: &str, phase: Phase) -> Instance {
         .and_then(|slot| slot.parse().ok())
         .expect("the name has a slot");
     let mut status = InstanceStatus::new(phase);
+    let ready_since = status.phase.is_running().then_some(MADE_AT);
     if status.phase.is_running() {
         status.readiness = Readiness::Ready;
     }
     serde_json::from_value(json!({
         "name": name, "namespace": "default", "workload": workload, "slot": slot, "revision": 1,
         "images": ["nginx:1.27"], "node": "edge-1", "goal": "Run", "nodeLost": false, "version": 3,
-        "createdAt": MADE_AT, "phaseSince": MADE_AT,
+        "createdAt": MADE_AT, "phaseSince": MADE_AT, "readySince": ready_since,
         "status": serde_json::to_value(status).expect("a status is JSON"),
     }))
     .expect("the fixture is well formed")

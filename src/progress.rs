@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use jiff::Timestamp;
 use tokio::time::{self, Instant, MissedTickBehavior};
 use windlass_api::{
     client::{Change, Client, Mirror, Selection},
@@ -15,11 +16,13 @@ use crate::{
     trouble,
 };
 
+mod clock;
 mod display;
 mod follow;
 mod standing;
 mod stop;
 
+use self::clock::ServerClock;
 pub(crate) use self::{
     display::Display,
     follow::follow,
@@ -52,6 +55,8 @@ impl Target {
 pub(crate) struct Scene<'a> {
     pub(crate) workloads: &'a BTreeMap<String, Workload>,
     pub(crate) instances: &'a BTreeMap<String, Instance>,
+    /// What time it is for the server.
+    pub(crate) now: Timestamp,
 }
 
 impl Scene<'_> {
@@ -92,12 +97,13 @@ pub(crate) async fn wait(
     let (workloads, instances) = selections(targets);
     let mut workloads = Mirror::<Workload>::open(client, workloads).await?;
     let mut instances = Mirror::<Instance>::open(client, instances).await?;
+    let clock = ServerClock::read(client).await?;
     let deadline = Instant::now() + limit.as_std();
     let mut draw = time::interval(DRAW_EVERY);
     draw.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    display.begin(targets, until, &scene(&workloads, &instances))?;
+    display.begin(targets, until, &scene(&workloads, &instances, &clock))?;
     loop {
-        let now = scene(&workloads, &instances);
+        let now = scene(&workloads, &instances, &clock);
         if all_reached(targets, until, &now)? {
             display.end(&now)?;
             if let Some(failure) = stop::failure(client, targets, until, &now).await {
@@ -109,18 +115,21 @@ pub(crate) async fn wait(
                 .cloned()
                 .collect());
         }
+        let proven = standing::next_proven(targets, until, &now).map(|at| clock.until(at));
         // Both mirrors lose nothing when they are dropped here, nor does a tick.
         tokio::select! {
             change = workloads.changed() => drop(change?),
             change = instances.changed() => match change? {
                 Change::Put(name) | Change::Delete(name) => {
-                    display.instance_changed(&name, &scene(&workloads, &instances))?;
+                    display.instance_changed(&name, &scene(&workloads, &instances, &clock))?;
                 }
-                Change::Relisted => display.relisted(&scene(&workloads, &instances))?,
+                Change::Relisted => display.relisted(&scene(&workloads, &instances, &clock))?,
             },
-            _ = draw.tick(), if display.is_live() => display.draw(&scene(&workloads, &instances))?,
+            // Without a change, since time is all that it takes.
+            () = time::sleep(proven.unwrap_or_default()), if proven.is_some() => {}
+            _ = draw.tick(), if display.is_live() => display.draw(&scene(&workloads, &instances, &clock))?,
             () = time::sleep_until(deadline) => {
-                let scene = scene(&workloads, &instances);
+                let scene = scene(&workloads, &instances, &clock);
                 display.clear()?;
                 return Err(out_of_time(client, targets, until, limit, &scene).await);
             }
@@ -128,10 +137,15 @@ pub(crate) async fn wait(
     }
 }
 
-fn scene<'a>(workloads: &'a Mirror<Workload>, instances: &'a Mirror<Instance>) -> Scene<'a> {
+fn scene<'a>(
+    workloads: &'a Mirror<Workload>,
+    instances: &'a Mirror<Instance>,
+    clock: &ServerClock,
+) -> Scene<'a> {
     Scene {
         workloads: workloads.items(),
         instances: instances.items(),
+        now: clock.now(),
     }
 }
 

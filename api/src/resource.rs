@@ -300,6 +300,9 @@ pub struct ServerInfo {
     pub server_version: String,
     /// The version of the state that is served.
     pub version: Version,
+    /// What time it is on its clock, which its times are of; absent from an older server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
 }
 
 #[cfg(test)]

@@ -21,8 +21,9 @@ pub(crate) struct Wait {
     #[arg(required = true, value_name = "NAME")]
     names: Vec<Named<WorkloadName>>,
     /// What to wait for: settled (all that is wanted is ready, and nothing else is there; a job has
-    /// ended), ready or running (as many as are wanted, of whatever revision), completed (a job; 1
-    /// is the exit code if it failed) or deleted (with all instances)
+    /// ended), ready (as many as are wanted have been for `minReady`, of whatever revision), running
+    /// (as many as are wanted), completed (a job; 1 is the exit code if it failed) or deleted (with
+    /// all instances)
     #[arg(
         long = "for",
         value_enum,

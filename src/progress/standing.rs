@@ -1,6 +1,7 @@
 //! How far a workload is. Pure.
 
 use clap::ValueEnum;
+use jiff::{SignedDuration, Timestamp};
 use windlass_api::{
     resource::{Goal, Instance, JobState, RolloutState, Workload, WorkloadStatus},
     status::{ContainerPhase, Phase},
@@ -17,7 +18,7 @@ use crate::{
 pub(crate) enum Until {
     /// All that is wanted is ready, and nothing else is there; a job has ended
     Settled,
-    /// As many instances are ready as are wanted, of whatever revision
+    /// As many instances are available as are wanted, of whatever revision
     Ready,
     /// As many instances run as are wanted, of whatever revision
     Running,
@@ -87,26 +88,33 @@ pub(super) fn of(target: &Target, until: Until, scene: &Scene<'_>) -> Standing {
         return Standing::Stopped;
     }
     let instances = scene.instances_of(&target.key);
-    if is_reached(workload, until, &instances) {
+    if is_reached(workload, until, &instances, scene.now) {
         Standing::Reached
     } else {
         Standing::Underway
     }
 }
 
-fn is_reached(workload: &Workload, until: Until, instances: &[&Instance]) -> bool {
+fn is_reached(workload: &Workload, until: Until, instances: &[&Instance], now: Timestamp) -> bool {
     let status = &workload.status;
     match until {
         Until::Deleted => false,
         Until::Running => status.running >= status.wanted,
-        Until::Ready => status.ready >= status.wanted,
+        Until::Ready => {
+            let of_any = |_: &Instance| true;
+            status.ready >= status.wanted
+                && are_proven(workload, instances, status.wanted, now, of_any)
+        }
         Until::Completed => status
             .job
             .as_ref()
             .is_some_and(|job| matches!(job.state, JobState::Completed { .. })),
         Until::Settled => status.settled && is_caught_up(workload, instances),
         Until::Done => {
-            are_canaries_waiting(workload) || (status.settled && is_caught_up(workload, instances))
+            let of_the_new = |i: &Instance| i.revision == status.revision;
+            let canaries_are_up = are_canaries_waiting(workload)
+                && are_proven(workload, instances, canaries(workload), now, of_the_new);
+            canaries_are_up || (status.settled && is_caught_up(workload, instances))
         }
         Until::RolledBack => {
             is_rolled_back(status) && status.settled && is_caught_up(workload, instances)
@@ -142,12 +150,72 @@ pub(crate) fn stop_of(workload: &Workload, until: Until) -> Option<Stop<'_>> {
 /// Whether the canaries are ready, so that somebody has to say how it goes on.
 pub(crate) fn are_canaries_waiting(workload: &Workload) -> bool {
     let status = &workload.status;
-    let canaries = workload.manifest.spec.update().map_or(0, |u| u.canary);
     let in_canary = status
         .rollout
         .as_ref()
         .is_some_and(|rollout| rollout.state == RolloutState::Canary);
-    in_canary && status.updated >= canaries.min(status.wanted)
+    in_canary && status.updated >= canaries(workload)
+}
+
+/// How many canaries are wanted.
+fn canaries(workload: &Workload) -> u32 {
+    let canaries = workload.manifest.spec.update().map_or(0, |u| u.canary);
+    canaries.min(workload.status.wanted)
+}
+
+/// Whether `count` of those instances have been ready for as long as the workload wants it proven:
+/// what ends again and again may be ready again and again for a moment.
+fn are_proven(
+    workload: &Workload,
+    instances: &[&Instance],
+    count: u32,
+    now: Timestamp,
+    of: impl Fn(&Instance) -> bool,
+) -> bool {
+    let proven = instances.iter().filter(|i| of(i)).filter(|i| {
+        let at = proven_at(workload, i);
+        at.is_some_and(|at| at <= now)
+    });
+    // The instances of jobs come and go, and nothing is to be proven of them.
+    workload.manifest.spec.update().is_none() || proven.count() >= count as usize
+}
+
+/// When an instance that is ready will have been so for long enough, or was.
+fn proven_at(workload: &Workload, instance: &Instance) -> Option<Timestamp> {
+    if !serves(instance) || instance.goal != Goal::Run || instance.node_lost {
+        return None;
+    }
+    let min_ready = workload.manifest.spec.update()?.min_ready.as_std();
+    let since = instance.ready_since.unwrap_or(instance.phase_since);
+    // What has ended well has nothing more to prove.
+    let min_ready = match instance.status.phase {
+        Phase::Succeeded => SignedDuration::ZERO,
+        _ => SignedDuration::try_from(min_ready).unwrap_or(SignedDuration::MAX),
+    };
+    Some(since.saturating_add(min_ready).unwrap_or(Timestamp::MAX))
+}
+
+/// When to look again although nothing changes until then.
+pub(super) fn next_proven(
+    targets: &[Target],
+    until: Until,
+    scene: &Scene<'_>,
+) -> Option<Timestamp> {
+    match until {
+        Until::Ready | Until::Done => {}
+        Until::Settled | Until::Running | Until::Completed | Until::Deleted | Until::RolledBack => {
+            return None;
+        }
+    }
+    let late = targets.iter().filter_map(|target| {
+        let workload = scene.workload(target)?;
+        let instances = scene.instances_of(&target.key).into_iter();
+        instances
+            .filter_map(|i| proven_at(workload, i))
+            .filter(|at| *at > scene.now)
+            .min()
+    });
+    late.min()
 }
 
 /// Whether the instances are as new as the workload. The two are watched apart, and what is

@@ -1,5 +1,6 @@
 //! Progress, as it is decided and as it is shown.
 
+use jiff::SignedDuration;
 use serde_json::json;
 use windlass_api::{
     client::Resource,
@@ -17,6 +18,8 @@ use crate::fixtures::{self, RUNNING};
 struct World {
     workloads: BTreeMap<String, Workload>,
     instances: BTreeMap<String, Instance>,
+    /// How long after [`fixtures::NOW`] it is, in seconds.
+    after: i64,
 }
 
 impl World {
@@ -24,6 +27,7 @@ impl World {
         Self {
             workloads: workloads.into_iter().map(|w| (w.full_name(), w)).collect(),
             instances: instances.into_iter().map(|i| (i.full_name(), i)).collect(),
+            after: 0,
         }
     }
 
@@ -31,6 +35,7 @@ impl World {
         Scene {
             workloads: &self.workloads,
             instances: &self.instances,
+            now: fixtures::NOW + SignedDuration::from_secs(self.after),
         }
     }
 
@@ -54,6 +59,16 @@ impl World {
             .map(|l| l.text)
             .collect()
     }
+}
+
+/// How long an instance has to be ready unless its workload says otherwise, in seconds.
+const MIN_READY: i64 = 2;
+
+/// An instance that has just become ready.
+fn ready_now(name: &str) -> Instance {
+    let mut instance = fixtures::instance(name, RUNNING);
+    instance.ready_since = Some(fixtures::NOW);
+    instance
 }
 
 fn target() -> Target {
@@ -231,14 +246,66 @@ fn canaries_that_are_ready_end_the_wait() {
     };
     spec.update.canary = 2;
     assert_eq!(world.standing(Until::Done), Standing::Underway);
-    world
-        .workloads
-        .get_mut("default/web")
-        .unwrap()
-        .status
-        .updated = 2;
+    let workload = world.workloads.get_mut("default/web").unwrap();
+    workload.status.updated = 2;
+    for (name, revision) in [("web-0-4", 2), ("web-1-5", 2), ("web-2-3", 1)] {
+        let mut instance = ready_now(name);
+        instance.revision = RevisionNumber(revision);
+        world.instances.insert(instance.full_name(), instance);
+    }
+    world.after = MIN_READY;
     assert_eq!(world.standing(Until::Done), Standing::Reached);
     assert_eq!(world.standing(Until::Settled), Standing::Underway);
+}
+
+/// Regression: canaries that ended again and again ended the wait, since they were ready for a
+/// moment.
+#[test]
+fn canaries_that_are_ready_for_a_moment_do_not_end_the_wait() {
+    let mut world = World::rolling(json!({ "state": "Canary" }));
+    let workload = world.workloads.get_mut("default/web").unwrap();
+    let WorkloadSpec::Service(spec) = &mut workload.manifest.spec else {
+        panic!("it is a service");
+    };
+    spec.update.canary = 1;
+    let mut canary = ready_now("web-0-4");
+    canary.revision = RevisionNumber(2);
+    // The old ones have nothing to do with it, however long they are there.
+    let old = (0..3).map(|i| fixtures::instance(&format!("web-{i}-{i}"), RUNNING));
+    for instance in old.chain([canary]) {
+        world.instances.insert(instance.full_name(), instance);
+    }
+    for after in [0, MIN_READY - 1] {
+        world.after = after;
+        assert_eq!(world.standing(Until::Done), Standing::Underway, "{after}");
+    }
+    let proven = fixtures::NOW + SignedDuration::from_secs(MIN_READY);
+    let next = standing::next_proven(&[target()], Until::Done, &world.scene());
+    assert_eq!(next, Some(proven), "and nothing changes until then");
+    world.after = MIN_READY;
+    assert_eq!(world.standing(Until::Done), Standing::Reached);
+}
+
+/// Regression: what ended again and again was waited for until it was ready for a moment.
+#[test]
+fn ready_is_when_as_many_as_are_wanted_have_been_so_for_long_enough() {
+    let workload = fixtures::workload("web", 2, 2);
+    let mut gone = ready_now("web-1-2");
+    let instances = vec![fixtures::instance("web-0-1", RUNNING), gone.clone()];
+    let mut world = World::with(vec![workload], instances);
+    assert_eq!(world.standing(Until::Ready), Standing::Underway);
+    world.after = MIN_READY;
+    assert_eq!(world.standing(Until::Ready), Standing::Reached);
+    let next = standing::next_proven(&[target()], Until::Ready, &world.scene());
+    assert_eq!(next, None);
+    // One that nobody hears from is not counted, nor is one that is to stop.
+    gone.node_lost = true;
+    world.instances.insert(gone.full_name(), gone.clone());
+    assert_eq!(world.standing(Until::Ready), Standing::Underway);
+    gone.node_lost = false;
+    gone.goal = Goal::Stop;
+    world.instances.insert(gone.full_name(), gone);
+    assert_eq!(world.standing(Until::Ready), Standing::Underway);
 }
 
 #[test]

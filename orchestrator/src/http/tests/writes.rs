@@ -4,9 +4,11 @@ use axum::{
     body::Body,
     http::{Method, StatusCode},
 };
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use windlass_api::{
     apply::{Action, ApplyResponse, Outcome},
+    clock,
     problem::Code,
     quantity::CpuMillis,
 };
@@ -482,7 +484,10 @@ async fn nodes_are_patched() {
 async fn the_server_says_who_it_is() {
     let server = Server::start();
     server.put("web", 1).await;
+    let before = clock::now();
     let info = server.get("/v1/server").await.json();
+    let time: Timestamp = info["time"].as_str().unwrap().parse().unwrap();
+    assert!(before <= time && time <= clock::now(), "{info}");
     let state = server.handle.state();
     assert_eq!(info["cluster"], state.record.id.to_string());
     assert_eq!(info["version"], state.version.0);
