@@ -69,7 +69,7 @@ fn an_instance_is_told() {
         told(&story),
         "Instance default/web-0-1\n  \
            Phase       Running, for 10m\n  \
-           Ready       yes\n  \
+           Ready       yes, for 10m\n  \
            Workload    web, slot 0\n  \
            Revision    1\n  \
            Image       nginx:1.27\n  \
