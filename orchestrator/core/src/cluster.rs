@@ -274,11 +274,8 @@ impl Cluster {
         let Some(node) = instance.node.as_ref().and_then(|node| self.nodes.get(node)) else {
             return false;
         };
-        let template = self.template_of(instance);
         match node.state {
-            NodeState::Lost { waited, .. } => {
-                template.is_some_and(|t| t.exclusive && waited < lease::fenced_after(t))
-            }
+            NodeState::Lost { waited, .. } => !lease::is_fenced(self, instance, waited),
             NodeState::Ready | NodeState::RuntimeUnhealthy { .. } => true,
         }
     }

@@ -155,13 +155,8 @@ impl<'a> Replacing<'a> {
 
     /// Why a slot in which nothing can be seen is to be filled; `None` if it is not, for now.
     fn reason_to_fill(&mut self, slot: &SlotView<'_>) -> Option<String> {
-        match self.fleet.given_up(slot.unseen) {
-            GivenUp::Now => {}
-            GivenUp::From(at) => {
-                self.moves.wake_at(at);
-                return None;
-            }
-            GivenUp::NotYet => return None,
+        if !self.is_given_up(slot) {
+            return None;
         }
         match slot.unseen.first().and_then(|i| i.node.as_ref()) {
             Some(node) => Some(format!("node {node} is lost")),
@@ -176,20 +171,24 @@ impl<'a> Replacing<'a> {
         if !wanted && !slot.unseen.iter().any(|i| self.fleet.is_exclusive(i)) {
             return None;
         }
-        let awaited = match self.fleet.given_up(slot.unseen) {
-            GivenUp::Now => {
-                for instance in slot.unseen {
-                    self.moves.stop(instance, "its node is lost");
-                }
-                return None;
-            }
-            GivenUp::From(at) => {
-                self.moves.wake_at(at);
-                slot.unseen.first()
-            }
-            GivenUp::NotYet => slot.unseen.first(),
-        };
-        awaited.map(|i| format!("{} may still run on its lost node", i.id))
+        if !self.is_given_up(slot) {
+            let awaited = slot.unseen.first();
+            return awaited.map(|i| format!("{} may still run on its lost node", i.id));
+        }
+        for instance in slot.unseen {
+            self.moves.stop(instance, "its node is lost");
+        }
+        None
+    }
+
+    /// Whether what nobody can see in the slot may be replaced now. If only time is missing, it is
+    /// looked at again.
+    fn is_given_up(&mut self, slot: &SlotView<'_>) -> bool {
+        let given_up = self.fleet.given_up(slot.unseen);
+        if let GivenUp::From(at) = given_up {
+            self.moves.wake_at(at);
+        }
+        given_up == GivenUp::Now
     }
 
     /// The wanted revision, or the last good one while enough slots try the new one.
