@@ -145,9 +145,6 @@ impl<'a> Replacing<'a> {
         });
         for Change { slot, new, old } in &changes {
             match new {
-                Some(new) if new.node.is_some() && !old.status.phase.is_running() => {
-                    self.moves.stop(old, format!("replaced by {}", new.id));
-                }
                 Some(new) if new.node.is_some() => {
                     self.hand_over(slot, new, old);
                     if let Some(Leaving::Asked(_)) = self.fleet.cluster.leaving(old) {

@@ -293,14 +293,15 @@ impl<'a> Replacing<'a> {
         }
     }
 
-    /// Stops the old instance of a slot once its successor, which has a node, has taken over.
+    /// Stops the old instance of a slot once its successor, which has a node, has taken over; at once
+    /// if it does not run.
     pub(super) fn hand_over(
         &mut self,
         slot: &SlotView<'_>,
         new: &InstanceRecord,
         old: &InstanceRecord,
     ) {
-        if self.fleet.is_available(new) {
+        if self.fleet.is_available(new) || !old.status.phase.is_running() {
             self.moves.stop(old, format!("replaced by {}", new.id));
         } else if new.goal == Goal::Prepare {
             if new.status.phase == Phase::Prepared && self.may_lose(slot.slot, old) {
@@ -362,10 +363,8 @@ impl<'a> Replacing<'a> {
             (Some(new), Some(old)) if self.fleet.stage(slot.slot, Rule::Fill) == Stage::Replace => {
                 if new.node.is_none() {
                     self.moves.stop(new, "its node takes nothing new");
-                } else if old.status.phase.is_running() {
-                    self.hand_over(slot, new, old);
                 } else {
-                    self.moves.stop(old, format!("replaced by {}", new.id));
+                    self.hand_over(slot, new, old);
                 }
             }
             // Which of them is to go is for the operator to say.
