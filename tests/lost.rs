@@ -1,23 +1,14 @@
 //! Nodes that are lost, and servers that are not heard from, on real Docker.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::{Cluster, PATIENCE, demo, engine};
+use crate::harness::{Cluster, demo, engine};
 
 /// The index of the agent that has the only copy of a workload that is placed.
 fn agent_of(cluster: &Cluster, workload: &str) -> usize {
     let instances = cluster.instances(workload);
     let node = instances.iter().find_map(|i| i["node"].as_str()).unwrap();
     node.strip_prefix('n').unwrap().parse::<usize>().unwrap() - 1
-}
-
-fn wait_for(what: &str, holds: impl Fn() -> bool) -> Duration {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < PATIENCE, "not so in time: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    began.elapsed()
 }
 
 /// Its agent is dead, and its containers are not: both copies run, until the agent is back.
@@ -34,9 +25,11 @@ fn a_lost_node_is_replaced_and_its_own_copy_stays_when_it_is_back() {
     cluster.always("nothing happens too early", Duration::from_secs(6), |_| {
         engine::running(&id) == original
     });
-    wait_for("there is a replacement", || engine::running(&id).len() == 2);
+    cluster.eventually("there is a replacement", |_| {
+        engine::running(&id).len() == 2
+    });
     cluster.start_agent(lost);
-    wait_for("one is left", || engine::running(&id).len() == 1);
+    cluster.eventually("one is left", |_| engine::running(&id).len() == 1);
     assert_eq!(engine::running(&id), original);
     let settled = |c: &Cluster| c.workload("web")["status"]["settled"] == true;
     cluster.eventually("all is as it should be", settled);
@@ -55,7 +48,7 @@ fn agents_stop_what_is_exclusive_when_the_server_is_silent() {
     cluster.apply(&demo("brief", "disconnect: { stopAfter: 5s }"));
     assert_eq!(engine::running(&id).len(), 3);
     cluster.kill_server();
-    wait_for("only the rest runs", || engine::running(&id) == kept);
+    cluster.eventually("only the rest runs", |_| engine::running(&id) == kept);
     // An agent that is started again remembers that its lease is over.
     cluster.kill_agent(0);
     cluster.start_agent(0);
@@ -63,7 +56,7 @@ fn agents_stop_what_is_exclusive_when_the_server_is_silent() {
         engine::running(&id) == kept
     });
     cluster.start_server();
-    wait_for("all run again", || engine::running(&id).len() == 3);
+    cluster.eventually("all run again", |_| engine::running(&id).len() == 3);
     let settled = |c: &Cluster| {
         ["kept", "single", "brief"]
             .iter()

@@ -1,26 +1,14 @@
 //! A server that comes back with an older state removes nothing until an operator accepts it.
 
-use std::{
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::Command, time::Duration};
 
-use crate::harness::{Cluster, PATIENCE, demo, engine};
+use crate::harness::{Cluster, demo, engine};
 
 /// The ids of the containers of a cluster that run, in order.
 fn running(id: &str) -> Vec<String> {
     let mut ids = engine::running(id);
     ids.sort();
     ids
-}
-
-fn wait_for(what: &str, holds: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < PATIENCE, "not so in time: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// A cluster with `web`, that then gets another state, in which `web` has another revision and
@@ -69,9 +57,9 @@ fn comes_back_older(
     let web = |cluster: &Cluster| cluster.workload("web")["status"]["settled"] == true;
     cluster.eventually("what is known is so", web);
     // A copy of the older revision is started anew: none of what ran stays.
-    wait_for(
+    cluster.eventually(
         "the rest is removed",
-        || matches!(&*running(&id), [only] if !before.contains(only)),
+        |_| matches!(&*running(&id), [only] if !before.contains(only)),
     );
     assert!(!cluster.ok(&["get", "nodes"]).contains("keeps back"));
     let again = cluster.windlass(&["cluster", "accept-restore"]);
