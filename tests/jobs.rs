@@ -130,6 +130,48 @@ fn a_job_whose_node_dies_completes_each_index_once_on_the_others() {
 }
 
 #[test]
+fn a_job_that_has_ended_is_not_run_again_when_agent_and_server_come_back() {
+    let mut cluster = Cluster::start(1);
+    cluster.apply(&chore("Job", "good", "--say, once", ""));
+    fails(
+        &cluster,
+        &chore("Job", "bad", "--exit-code, '3'", "backoffLimit: 0"),
+    );
+    let id = cluster.id();
+    let runs = || {
+        let ids = engine::containers(&id).into_iter().filter_map(|c| c.id);
+        let mut runs: Vec<(String, String)> = ids.map(|id| (engine::started_at(&id), id)).collect();
+        runs.sort();
+        runs
+    };
+    let before = runs();
+    assert_eq!(before.len(), 2, "each was run once");
+    cluster.stop_agent(0);
+    cluster.start_agent(0);
+    cluster.stop_server();
+    cluster.start_server();
+    cluster.kill_agent(0);
+    cluster.kill_server();
+    cluster.start_server();
+    cluster.start_agent(0);
+    // What comes after them is done, so that whatever is to be done about them has been, too.
+    cluster.apply(&chore("Job", "later", "--say, now", ""));
+    let later: Vec<_> = runs()
+        .into_iter()
+        .filter(|run| !before.contains(run))
+        .collect();
+    assert_eq!(later.len(), 1, "only the new one is run");
+    let all = runs();
+    // Longer than a relist.
+    cluster.always("nothing is run again", Duration::from_secs(11), |_| {
+        runs() == all
+    });
+    for (name, state) in [("good", "Completed"), ("bad", "Failed")] {
+        assert_eq!(cluster.workload(name)["status"]["job"]["state"], state);
+    }
+}
+
+#[test]
 fn a_daemon_has_one_instance_on_each_node() {
     let cluster = Cluster::start(3);
     cluster.apply(&chore("Daemon", "watch", "--every, 30s", ""));

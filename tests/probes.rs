@@ -137,6 +137,45 @@ fn a_container_is_probed_by_a_command_and_over_grpc() {
     cluster.eventually("it says that it does not", |c| is_unready(c, saw));
 }
 
+/// Only the image says how it is seen whether it is well.
+#[test]
+fn the_health_check_of_an_image_is_readiness_and_liveness() {
+    let cluster = Cluster::start(1);
+    let check = ["/windlass", "chore", "--read", "/well"];
+    let image = engine::Image::with_healthcheck("health", &check);
+    cluster.apply_no_wait(&demo("web", "").replace(engine::IMAGE, &image.tag));
+    let saw = "the image's health check ended with 1: ";
+    cluster.eventually("it is restarted, waits for that, and says why", |cluster| {
+        let status = instance(cluster)["status"].clone();
+        let reason = status["reason"].as_str().unwrap_or_default();
+        let restarted = status["restarts"].as_u64() >= Some(1);
+        status["phase"] == "BackingOff" && restarted && reason.contains(saw)
+    });
+    assert!(!is_ready(&cluster));
+    let name = instance(&cluster)["name"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
+    let story = cluster.ok(&["describe", "instance", &name]);
+    let (state, events) = story.split_once("\nEvents\n").expect("it has events");
+    assert!(state.contains(saw), "{story}");
+    let exited = |line: &str| line.contains("Exited") && line.contains(saw);
+    assert!(events.lines().any(exited), "{story}");
+
+    let well = cluster.write("well", "yes");
+    let well = well.to_str().expect("a plain path");
+    cluster.ok(&["cp", well, &format!("{name}:/well")]);
+    cluster.eventually("it is ready", is_ready);
+    let restarts = instance(&cluster)["status"]["restarts"].as_u64();
+    let ill = cluster.dir.path().join("ill");
+    std::fs::write(&ill, b"\xff is no text").expect("a file");
+    let ill = ill.to_str().expect("a plain path");
+    cluster.ok(&["cp", ill, &format!("{name}:/well")]);
+    cluster.eventually("it is not, and restarted again", |cluster| {
+        is_unready(cluster, saw) && instance(cluster)["status"]["restarts"].as_u64() > restarts
+    });
+}
+
 #[test]
 fn probes_act_while_the_server_is_away() {
     let mut cluster = Cluster::start(1);

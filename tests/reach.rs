@@ -3,10 +3,10 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::{AsFd, OwnedFd},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -200,20 +200,41 @@ fn a_terminal_has_its_size_and_passes_on_keys() {
     assert_eq!(modes(&after), modes(&before), "it is as it was");
 }
 
+/// A `port-forward` of `web`, which is killed when this is dropped.
+struct Forwarding {
+    child: Child,
+    /// Where it listens.
+    addresses: Vec<SocketAddr>,
+}
+
+impl Forwarding {
+    fn start(cluster: &Cluster, ports: &[&str]) -> Self {
+        let mut child = windlass(cluster, &[&["port-forward", "web"], ports].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = |line: String| line.split(' ').nth(1).unwrap().parse().unwrap();
+        let lines = lines.take(ports.len());
+        let addresses = lines.map(|line| address(line.unwrap())).collect();
+        Self { child, addresses }
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        // One that has ended needs no killing.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
 #[test]
 fn a_page_is_reached_through_a_forwarded_port() {
     let cluster = cluster();
-    let mut child = windlass(&cluster, &["port-forward", "web", "0:8080", "0:9"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
-    let mut address = || -> SocketAddr {
-        let line = lines.next().unwrap().unwrap();
-        line.split(' ').nth(1).unwrap().parse().unwrap()
-    };
-    let (web, closed) = (address(), address());
+    let mut forwarding = Forwarding::start(&cluster, &["0:8080", "0:9"]);
+    let (web, closed) = (forwarding.addresses[0], forwarding.addresses[1]);
     for _ in 0..3 {
         let page = http::get(web, "/healthz").unwrap();
         assert_eq!(page.status, 200, "{}", page.text());
@@ -225,8 +246,8 @@ fn a_page_is_reached_through_a_forwarded_port() {
     let taken = cluster.windlass(&["port-forward", "web", &format!("{}:8080", web.port())]);
     let text = String::from_utf8(taken.stderr).unwrap();
     assert!(text.contains("cannot listen on port"), "{text}");
-    crate::harness::signal(child.id(), rustix::process::Signal::INT);
-    assert!(child.wait().unwrap().success());
+    crate::harness::signal(forwarding.child.id(), rustix::process::Signal::INT);
+    assert!(forwarding.child.wait().unwrap().success());
 }
 
 #[test]
@@ -297,4 +318,70 @@ fn what_is_used_is_shown() {
     assert_ne!(usage["machine"]["memory"], "0", "{stats}");
     let table = cluster.ok(&["top", "nodes"]);
     assert!(table.contains("CPU") && table.contains("n1"), "{table}");
+}
+
+/// A page, and somebody beside it who asks for it again and again.
+const TWO_CONTAINERS: &str = "
+kind: Service
+name: web
+spec:
+  containers:
+    - { name: page, image: IMAGE, imagePullPolicy: Never, args: [demo] }
+    - { name: asker, image: IMAGE, imagePullPolicy: Never, sidecar: true,
+        args: [chore, --ask, 8080/healthz, --every, 200ms] }
+";
+
+#[test]
+fn one_of_several_containers_is_reached_by_its_name() {
+    let cluster = Cluster::start(1);
+    cluster.apply(&TWO_CONTAINERS.replace("IMAGE", crate::harness::engine::IMAGE));
+    let says = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+
+    // Files: what is written in one is not in the other, unless one asks for it.
+    let write = [
+        "--", PROGRAM, "chore", "--say", "of asker", "--write", "/note",
+    ];
+    cluster.ok(&[&["exec", "-c", "asker", "web"], &write[..]].concat());
+    let to = cluster.dir.path().join("note");
+    let to = to.to_str().unwrap();
+    cluster.ok(&["cp", "-c", "asker", "web:/note", to]);
+    assert_eq!(fs::read_to_string(to).unwrap(), "of asker\n");
+    let missing = cluster.windlass(&["cp", "web:/note", to]);
+    assert_eq!(missing.status.code(), Some(5), "{}", says(&missing));
+    let there = cluster.write("there", "from here");
+    cluster.ok(&["cp", "-c", "asker", there.to_str().unwrap(), "web:/there"]);
+    let read = ["web", "--", PROGRAM, "chore", "--read", "/there"];
+    let read_it = cluster.ok(&[&["exec", "-c", "asker"], &read[..]].concat());
+    assert_eq!(read_it, "from here\n");
+    let in_main = cluster.windlass(&[&["exec"], &read[..]].concat());
+    assert_eq!(in_main.status.code(), Some(1), "{}", says(&in_main));
+
+    let nobody = cluster.windlass(&[&["exec", "-c", "nobody"], &read[..]].concat());
+    assert_eq!(nobody.status.code(), Some(125));
+    let names = "has no container nobody: it has page, asker";
+    assert!(says(&nobody).contains(names), "{}", says(&nobody));
+
+    // Output.
+    cluster.eventually("what the asker says is read, and nothing else", |cluster| {
+        let asked = cluster.ok(&["logs", "-c", "asker", "web"]);
+        assert!(!asked.contains("listens on port"), "{asked}");
+        asked.contains("healthy")
+    });
+    let page = cluster.ok(&["logs", "-c", "page", "web"]);
+    assert!(page.contains("listens on port"), "{page}");
+    let both = cluster.ok(&["logs", "web"]);
+    assert!(both.contains("/page") && both.contains("/asker"), "{both}");
+
+    // They are one instance: of its ports, and of what it uses.
+    let forwarding = Forwarding::start(&cluster, &["0:8080"]);
+    assert_eq!(
+        http::get(forwarding.addresses[0], "/healthz")
+            .unwrap()
+            .status,
+        200
+    );
+    let stats: Value = serde_json::from_str(&cluster.ok(&["top", "-o", "json"])).unwrap();
+    let instances = stats["nodes"][0]["usage"]["instances"].as_array().unwrap();
+    assert_eq!(instances.len(), 1, "{stats}");
+    assert_ne!(instances[0]["usage"]["memory"], "0", "{stats}");
 }

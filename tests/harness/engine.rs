@@ -10,11 +10,14 @@ use std::{
 
 use bollard::{
     Docker,
-    models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary},
+    models::{
+        ContainerConfig, ContainerCreateBody, ContainerInspectResponse, ContainerSummary,
+        HealthConfig,
+    },
     query_parameters::{
-        CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
-        ListContainersOptionsBuilder, ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder,
-        StartContainerOptions,
+        CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
+        KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
+        RemoveContainerOptionsBuilder, RemoveImageOptions, StartContainerOptions,
     },
 };
 use tokio::runtime::Runtime;
@@ -45,6 +48,63 @@ pub(crate) fn ensure_image() {
             String::from_utf8_lossy(&output.stderr)
         );
     });
+}
+
+/// An image that is removed when this is dropped.
+pub(crate) struct Image {
+    pub(crate) tag: String,
+}
+
+impl Image {
+    /// [`IMAGE`] with a `HEALTHCHECK` of this command, every half second, which may fail once.
+    pub(crate) fn with_healthcheck(name: &str, command: &[&str]) -> Self {
+        let body = ContainerCreateBody {
+            image: Some(IMAGE.to_owned()),
+            ..ContainerCreateBody::default()
+        };
+        let test = ["CMD"].into_iter().chain(command.iter().copied());
+        let config = ContainerConfig {
+            healthcheck: Some(HealthConfig {
+                test: Some(test.map(str::to_owned).collect()),
+                interval: Some(500_000_000),
+                retries: Some(2),
+                ..HealthConfig::default()
+            }),
+            ..ContainerConfig::default()
+        };
+        // A name of its own for each run: several may share the engine.
+        let repository = format!("windlass-test-{name}-{}", std::process::id());
+        let tag = format!("{repository}:1");
+        with(|docker| async move {
+            let from = docker.create_container(None, body).await.expect("created");
+            let options = CommitContainerOptionsBuilder::default()
+                .container(&from.id)
+                .repo(&repository)
+                .tag("1")
+                .build();
+            let made = docker.commit_container(options, config).await;
+            let options = RemoveContainerOptionsBuilder::default().build();
+            let removed = docker.remove_container(&from.id, Some(options)).await;
+            made.expect("committed");
+            removed.expect("removed");
+        });
+        Self { tag }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let options = RemoveImageOptions {
+            force: true,
+            ..RemoveImageOptions::default()
+        };
+        let tag = &self.tag;
+        let removed =
+            with(|docker| async move { docker.remove_image(tag, Some(options), None).await });
+        if let Err(error) = removed {
+            eprintln!("the image {tag} is left: {error}");
+        }
+    }
 }
 
 /// The containers of a cluster, in any state.
