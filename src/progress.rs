@@ -115,7 +115,7 @@ pub(crate) async fn wait(
                 .cloned()
                 .collect());
         }
-        let proven = standing::next_proven(targets, until, &now).map(|at| clock.until(at));
+        let wake = standing::next_available(targets, until, &now).map(|at| clock.until(at));
         // Both mirrors lose nothing when they are dropped here, nor does a tick.
         tokio::select! {
             change = workloads.changed() => drop(change?),
@@ -126,7 +126,7 @@ pub(crate) async fn wait(
                 Change::Relisted => display.relisted(&scene(&workloads, &instances, &clock))?,
             },
             // Without a change, since time is all that it takes.
-            () = time::sleep(proven.unwrap_or_default()), if proven.is_some() => {}
+            () = time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
             _ = draw.tick(), if display.is_live() => display.draw(&scene(&workloads, &instances, &clock))?,
             () = time::sleep_until(deadline) => {
                 let scene = scene(&workloads, &instances, &clock);

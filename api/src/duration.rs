@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use jiff::SignedDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -66,6 +67,13 @@ impl Span {
     #[must_use]
     pub const fn as_std(self) -> std::time::Duration {
         std::time::Duration::from_millis(self.millis)
+    }
+
+    /// The span as a difference of moments.
+    #[must_use]
+    pub fn as_signed(self) -> SignedDuration {
+        // A span in a manifest is a year at most.
+        SignedDuration::from_millis(i64::try_from(self.millis).unwrap_or(i64::MAX))
     }
 }
 

@@ -146,6 +146,33 @@ pub struct InstanceStatus {
 }
 
 impl InstanceStatus {
+    /// When an instance that is so counts as available, if it goes on as it is: it does what it is
+    /// there for, and has done so for `min_ready`. `None` if it does not do that now.
+    #[must_use]
+    pub fn available_at(
+        &self,
+        phase_since: Timestamp,
+        ready_since: Option<Timestamp>,
+        min_ready: Span,
+    ) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Running { .. } => {
+                let at = ready_since?.saturating_add(min_ready.as_signed());
+                Some(at.unwrap_or(Timestamp::MAX))
+            }
+            // What has ended well has nothing more to prove.
+            Phase::Succeeded => Some(phase_since),
+            Phase::Pending { .. }
+            | Phase::Assigned
+            | Phase::Pulling
+            | Phase::Prepared
+            | Phase::Starting
+            | Phase::BackingOff { .. }
+            | Phase::Stopping
+            | Phase::Failed { .. } => None,
+        }
+    }
+
     /// Whether it has a container, and with it a log.
     #[must_use]
     pub fn has_container(&self) -> bool {

@@ -76,9 +76,7 @@ impl Since {
     fn at(self, now: Timestamp) -> Timestamp {
         match self {
             Self::Time(time) => time,
-            Self::Ago(span) => now
-                .checked_sub(jiff::SignedDuration::try_from(span.as_std()).unwrap_or_default())
-                .unwrap_or(Timestamp::MIN),
+            Self::Ago(span) => now.checked_sub(span.as_signed()).unwrap_or(Timestamp::MIN),
         }
     }
 }

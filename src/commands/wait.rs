@@ -20,10 +20,10 @@ pub(crate) struct Wait {
     /// The workloads
     #[arg(required = true, value_name = "NAME")]
     names: Vec<Named<WorkloadName>>,
-    /// What to wait for: settled (all that is wanted is ready, and nothing else is there; a job has
-    /// ended), ready (as many as are wanted have been for `minReady`, of whatever revision), running
-    /// (as many as are wanted), completed (a job; 1 is the exit code if it failed) or deleted (with
-    /// all instances)
+    /// What to wait for: settled (all that is wanted has been ready for `minReady`, and nothing else is
+    /// there; a job has ended), ready (as many as are wanted have been for `minReady`, of whatever
+    /// revision), running (as many as are wanted), completed (a job; 1 is the exit code if it failed) or
+    /// deleted (with all instances)
     #[arg(
         long = "for",
         value_enum,

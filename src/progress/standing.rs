@@ -1,7 +1,7 @@
 //! How far a workload is. Pure.
 
 use clap::ValueEnum;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use windlass_api::{
     resource::{Goal, Instance, JobState, RolloutState, Workload, WorkloadStatus},
     status::{ContainerPhase, Phase},
@@ -16,7 +16,7 @@ use crate::{
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Until {
-    /// All that is wanted is ready, and nothing else is there; a job has ended
+    /// All that is wanted is available, and nothing else is there; a job has ended
     Settled,
     /// As many instances are available as are wanted, of whatever revision
     Ready,
@@ -103,23 +103,34 @@ fn is_reached(workload: &Workload, until: Until, instances: &[&Instance], now: T
         Until::Ready => {
             let of_any = |_: &Instance| true;
             status.ready >= status.wanted
-                && are_proven(workload, instances, status.wanted, now, of_any)
+                && are_available(workload, instances, status.wanted, now, of_any)
         }
         Until::Completed => status
             .job
             .as_ref()
             .is_some_and(|job| matches!(job.state, JobState::Completed { .. })),
-        Until::Settled => status.settled && is_caught_up(workload, instances),
+        Until::Settled => is_settled(workload, instances, now),
         Until::Done => {
             let of_the_new = |i: &Instance| i.revision == status.revision;
             let canaries_are_up = are_canaries_waiting(workload)
-                && are_proven(workload, instances, canaries(workload), now, of_the_new);
-            canaries_are_up || (status.settled && is_caught_up(workload, instances))
+                && are_available(workload, instances, canaries(workload), now, of_the_new);
+            canaries_are_up || is_settled(workload, instances, now)
         }
-        Until::RolledBack => {
-            is_rolled_back(status) && status.settled && is_caught_up(workload, instances)
-        }
+        Until::RolledBack => is_rolled_back(status) && is_settled(workload, instances, now),
     }
+}
+
+/// Whether all that is wanted is available, and nothing else is there.
+///
+/// Workload and instances are watched apart, and what is shown last should be how things are; so
+/// the instances have to be as new as the workload.
+fn is_settled(workload: &Workload, instances: &[&Instance], now: Timestamp) -> bool {
+    // The instances of jobs come and go, and what became of them is in the status.
+    let caught_up = workload.manifest.spec.update().is_none()
+        || instances.len() == workload.status.wanted as usize;
+    workload.status.settled
+        && caught_up
+        && are_available(workload, instances, workload.status.wanted, now, |_| true)
 }
 
 fn is_rolled_back(status: &WorkloadStatus) -> bool {
@@ -163,69 +174,53 @@ fn canaries(workload: &Workload) -> u32 {
     canaries.min(workload.status.wanted)
 }
 
-/// Whether `count` of those instances have been ready for as long as the workload wants it proven:
+/// Whether `count` of those instances are available, which is what an update wants of them, too:
 /// what ends again and again may be ready again and again for a moment.
-fn are_proven(
+fn are_available(
     workload: &Workload,
     instances: &[&Instance],
     count: u32,
     now: Timestamp,
     of: impl Fn(&Instance) -> bool,
 ) -> bool {
-    let proven = instances.iter().filter(|i| of(i)).filter(|i| {
-        let at = proven_at(workload, i);
+    let available = instances.iter().filter(|i| of(i)).filter(|i| {
+        let at = available_at(workload, i);
         at.is_some_and(|at| at <= now)
     });
-    // The instances of jobs come and go, and nothing is to be proven of them.
-    workload.manifest.spec.update().is_none() || proven.count() >= count as usize
+    // The instances of jobs come and go, and need not stay.
+    workload.manifest.spec.update().is_none() || available.count() >= count as usize
 }
 
-/// When an instance that is ready will have been so for long enough, or was.
-fn proven_at(workload: &Workload, instance: &Instance) -> Option<Timestamp> {
-    if !serves(instance) || instance.goal != Goal::Run || instance.node_lost {
+/// When an instance will count as available, or did, if it goes on as it is.
+fn available_at(workload: &Workload, instance: &Instance) -> Option<Timestamp> {
+    if instance.goal != Goal::Run || instance.node_lost {
         return None;
     }
-    let min_ready = workload.manifest.spec.update()?.min_ready.as_std();
-    let since = instance.ready_since.unwrap_or(instance.phase_since);
-    // What has ended well has nothing more to prove.
-    let min_ready = match instance.status.phase {
-        Phase::Succeeded => SignedDuration::ZERO,
-        _ => SignedDuration::try_from(min_ready).unwrap_or(SignedDuration::MAX),
-    };
-    Some(since.saturating_add(min_ready).unwrap_or(Timestamp::MAX))
+    let min_ready = workload.manifest.spec.update()?.min_ready;
+    instance
+        .status
+        .available_at(instance.phase_since, instance.ready_since, min_ready)
 }
 
 /// When to look again although nothing changes until then.
-pub(super) fn next_proven(
+pub(super) fn next_available(
     targets: &[Target],
     until: Until,
     scene: &Scene<'_>,
 ) -> Option<Timestamp> {
     match until {
-        Until::Ready | Until::Done => {}
-        Until::Settled | Until::Running | Until::Completed | Until::Deleted | Until::RolledBack => {
-            return None;
-        }
+        Until::Settled | Until::Ready | Until::Done | Until::RolledBack => {}
+        Until::Running | Until::Completed | Until::Deleted => return None,
     }
     let late = targets.iter().filter_map(|target| {
         let workload = scene.workload(target)?;
         let instances = scene.instances_of(&target.key).into_iter();
         instances
-            .filter_map(|i| proven_at(workload, i))
+            .filter_map(|i| available_at(workload, i))
             .filter(|at| *at > scene.now)
             .min()
     });
     late.min()
-}
-
-/// Whether the instances are as new as the workload. The two are watched apart, and what is
-/// shown last should be how things are.
-fn is_caught_up(workload: &Workload, instances: &[&Instance]) -> bool {
-    // The instances of jobs come and go, and what became of them is in the status.
-    if workload.manifest.spec.update().is_none() {
-        return true;
-    }
-    instances.len() == workload.status.wanted as usize && instances.iter().all(|i| serves(i))
 }
 
 /// Whether an instance does what it is there for, or has done it.

@@ -211,6 +211,24 @@ fn an_update_that_failed_ends_the_wait_for_it() {
     assert_eq!(paused.standing(Until::Settled), Standing::Underway);
 }
 
+/// Regression: a copy more of what ends again and again ended the wait of `scale`, since it was ready
+/// for a moment, and no rollout has to prove more.
+#[test]
+fn what_is_scaled_is_settled_when_all_have_been_ready_for_long_enough() {
+    let workload = fixtures::workload("web", 2, 2);
+    let instances = vec![fixtures::instance("web-0-1", RUNNING), ready_now("web-1-2")];
+    let mut world = World::with(vec![workload], instances);
+    for until in [Until::Settled, Until::Done, Until::RolledBack] {
+        world.after = MIN_READY - 1;
+        assert_eq!(world.standing(until), Standing::Underway, "{until:?}");
+        let next = standing::next_available(&[target()], until, &world.scene());
+        let available = fixtures::NOW + SignedDuration::from_secs(MIN_READY);
+        assert_eq!(next, Some(available), "and nothing changes until then");
+        world.after = MIN_READY;
+        assert_eq!(world.standing(until), Standing::Reached, "{until:?}");
+    }
+}
+
 /// A container without a readiness probe is ready as soon as it runs, also if it ends at once.
 #[test]
 fn a_first_deployment_that_is_ready_for_a_moment_is_not_there_yet() {
@@ -280,7 +298,7 @@ fn canaries_that_are_ready_for_a_moment_do_not_end_the_wait() {
         assert_eq!(world.standing(Until::Done), Standing::Underway, "{after}");
     }
     let proven = fixtures::NOW + SignedDuration::from_secs(MIN_READY);
-    let next = standing::next_proven(&[target()], Until::Done, &world.scene());
+    let next = standing::next_available(&[target()], Until::Done, &world.scene());
     assert_eq!(next, Some(proven), "and nothing changes until then");
     world.after = MIN_READY;
     assert_eq!(world.standing(Until::Done), Standing::Reached);
@@ -296,7 +314,7 @@ fn ready_is_when_as_many_as_are_wanted_have_been_so_for_long_enough() {
     assert_eq!(world.standing(Until::Ready), Standing::Underway);
     world.after = MIN_READY;
     assert_eq!(world.standing(Until::Ready), Standing::Reached);
-    let next = standing::next_proven(&[target()], Until::Ready, &world.scene());
+    let next = standing::next_available(&[target()], Until::Ready, &world.scene());
     assert_eq!(next, None);
     // One that nobody hears from is not counted, nor is one that is to stop.
     gone.node_lost = true;

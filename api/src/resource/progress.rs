@@ -26,8 +26,8 @@ pub struct WorkloadStatus {
     /// How many instances are to leave their node: it drains, say, or they were asked to move.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub moving: u32,
-    /// Whether all that is wanted is ready, and nothing else is there; of a job, whether it has
-    /// ended.
+    /// Whether all that is wanted is ready at this moment, and nothing else is there; of a job, whether
+    /// it has ended. How long an instance has been ready is in its `readySince`.
     pub settled: bool,
     /// Why it is not settled, the most frequent reason first; empty if it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,6 +1,6 @@
 //! Whether an instance serves, and whether it has failed.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use windlass_api::{
     duration::Span,
     ids::ContainerName,
@@ -19,42 +19,23 @@ impl InstanceRecord {
     /// Whether it does now what it is there for: it is ready, or has ended well.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.serves_since().is_some()
+        self.available_at(Span::default()).is_some()
     }
 
     /// When it counts as available, if it goes on as it is.
     #[must_use]
-    pub fn available_at(&self, min_ready: SignedDuration) -> Option<Timestamp> {
-        let since = self.serves_since()?;
-        // What has ended well has nothing more to prove.
-        if self.status.phase == Phase::Succeeded {
-            return Some(since);
+    pub fn available_at(&self, min_ready: Span) -> Option<Timestamp> {
+        if self.goal != Goal::Run {
+            return None;
         }
-        Some(since.saturating_add(min_ready).unwrap_or(Timestamp::MAX))
+        self.status
+            .available_at(self.phase_since, self.ready_since, min_ready)
     }
 
     /// Whether it counts as available: it has been ready for long enough.
     #[must_use]
-    pub fn is_available(&self, now: Timestamp, min_ready: SignedDuration) -> bool {
+    pub fn is_available(&self, now: Timestamp, min_ready: Span) -> bool {
         self.available_at(min_ready).is_some_and(|at| at <= now)
-    }
-
-    fn serves_since(&self) -> Option<Timestamp> {
-        if self.goal != Goal::Run {
-            return None;
-        }
-        match self.status.phase {
-            Phase::Running { .. } => self.ready_since,
-            Phase::Succeeded => Some(self.phase_since),
-            Phase::Pending { .. }
-            | Phase::Assigned
-            | Phase::Pulling
-            | Phase::Prepared
-            | Phase::Starting
-            | Phase::BackingOff { .. }
-            | Phase::Stopping
-            | Phase::Failed { .. } => None,
-        }
     }
 
     /// Whether it has failed since `since` in a way that waiting does not mend: a container ended
@@ -92,11 +73,4 @@ fn restarts(status: &InstanceStatus, template: &InstanceTemplate) -> u32 {
     let init = |name: &ContainerName| template.init_containers.iter().any(|c| c.name == *name);
     let counted = status.containers.iter().filter(|c| !init(&c.name));
     counted.map(|c| c.restarts).sum()
-}
-
-/// The span as a signed one.
-#[must_use]
-pub fn signed(span: Span) -> SignedDuration {
-    // A span is a year at most.
-    SignedDuration::from_millis(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
 }

@@ -2,16 +2,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use windlass_api::{
+    duration::Span,
     ids::RevisionNumber,
     resource::RolloutState,
     spec::{OnFailure, UpdateOrder, UpdatePolicy, WorkloadSpec},
     template::InstanceTemplate,
 };
 
-use crate::{
-    health::signed,
-    record::{Canaries, Gate, Progress, RolloutRecord, WorkloadRecord},
-};
+use crate::record::{Canaries, Gate, Progress, RolloutRecord, WorkloadRecord};
 
 /// What an update may do, after all that the manifest leaves open was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +29,7 @@ pub struct Bounds {
     /// How many may be unavailable where the old one has to make room first.
     pub unavailable_in_stead: u32,
     /// How long an instance has to be ready to be available.
-    pub min_ready: SignedDuration,
+    pub min_ready: Span,
     /// How long there may be no progress.
     pub progress_deadline: SignedDuration,
     /// What to do when it fails.
@@ -72,8 +70,8 @@ impl Bounds {
             // Where nothing is said, a successor that fits nowhere beside its predecessor may take
             // its place: an update that cannot happen at all helps nobody.
             unavailable_in_stead: policy.max_unavailable.unwrap_or(parallelism),
-            min_ready: signed(policy.min_ready),
-            progress_deadline: signed(policy.progress_deadline),
+            min_ready: policy.min_ready,
+            progress_deadline: policy.progress_deadline.as_signed(),
             on_failure: policy.on_failure,
             canary,
         }

@@ -12,7 +12,6 @@ use windlass_api::{
 
 use crate::{
     cluster::Cluster,
-    health::signed,
     lease,
     leaving::{Leaving, Terms},
     record::{Canaries, InstanceRecord, Progress, RevisionKey, RolloutRecord, WorkloadRecord},
@@ -236,7 +235,7 @@ impl<'a> Fleet<'a> {
         if !lease::evicts(self.cluster) || after.is_none_or(|after| waited < after) {
             return GivenUp::NotYet;
         }
-        let pause = signed(lease::MOVE_PAUSE);
+        let pause = lease::MOVE_PAUSE.as_signed();
         let again_at = instance.moved_at.and_then(|at| at.checked_add(pause).ok());
         match again_at {
             Some(at) if at > self.now && instance.moved_at <= Some(self.now) => GivenUp::From(at),
@@ -268,7 +267,7 @@ impl<'a> Fleet<'a> {
                 let node = self.cluster.nodes.get(original.node.as_ref()?)?;
                 let until = node
                     .returned_at?
-                    .checked_add(signed(lease::RETURN_LIMIT))
+                    .checked_add(lease::RETURN_LIMIT.as_signed())
                     .ok()?;
                 (until > self.now).then_some(Returned::KeepBothUntil(until))
             }

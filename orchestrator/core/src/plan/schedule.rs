@@ -180,10 +180,11 @@ fn start(
         since: due.at,
         ..record.clone()
     };
-    let late = SignedDuration::try_from(spec.starting_deadline.unwrap_or_default().as_std());
-    let late = spec.starting_deadline.is_some()
-        && late.is_ok_and(|deadline| txn.now().duration_since(due.at) > deadline);
-    if late {
+    let waited = txn.now().duration_since(due.at);
+    if spec
+        .starting_deadline
+        .is_some_and(|deadline| waited > deadline.as_signed())
+    {
         let message = format!(
             "{} were missed, the last at {}: later than `startingDeadline` allows",
             count(due.missed + 1),

@@ -3,6 +3,7 @@
 use serde_json::json;
 use windlass_api::{
     apply::Action,
+    duration::Span,
     resource::Goal,
     status::Phase,
     wire::{Observed, Scope as ReportScope},
@@ -12,7 +13,10 @@ use super::{
     super::{REVISIONS_MAX, Report},
     world::{World, key, node_name},
 };
-use crate::{command, view::find_workload};
+use crate::{
+    command,
+    view::{self, find_workload},
+};
 
 fn actions(report: &Report) -> Vec<Action> {
     report.steps.iter().map(|s| s.action).collect()
@@ -41,6 +45,43 @@ fn scaling_down_stops_the_highest_slots_and_makes_no_revision() {
     assert_eq!(slots, [0, 1, 2]);
     assert_eq!(world.cluster.workloads[&key("web")].revision.0, 1);
     assert_eq!(world.cluster.instances.len(), 3);
+}
+
+/// Regression: what ended again and again passed for scaled, since it was ready for a moment.
+#[test]
+fn a_copy_more_is_available_when_it_has_been_ready_for_long_enough_and_anew_after_each_end() {
+    let mut world = World::new(1);
+    world.apply(
+        "web",
+        json!({ "image": "nginx", "update": { "minReady": "5s" } }),
+    );
+    world.come_to_rest();
+    world.act(|txn| command::scale(txn, &key("web"), 2, None).unwrap());
+    let id = world.live()[1].id.clone();
+    let min_ready = Span::from_secs(5);
+    // As the API shows it, and as updates and moves count it.
+    let available_at = |world: &World| {
+        let record = &world.cluster.instances[&id];
+        let shown = view::instance(&world.cluster, record);
+        let told = shown
+            .status
+            .available_at(shown.phase_since, shown.ready_since, min_ready);
+        assert_eq!(told, record.available_at(min_ready));
+        told
+    };
+    for _ in 0..3 {
+        let started_at = world.now;
+        world.set_phase(&id, Phase::Running { started_at });
+        assert!(world.status("web").settled, "at this moment");
+        let from = started_at + min_ready.as_signed();
+        assert_eq!(available_at(&world), Some(from));
+        world.wait(4);
+        let reason = "exit code 1".to_owned();
+        let until = world.now;
+        world.set_phase(&id, Phase::BackingOff { until, reason });
+        assert_eq!(available_at(&world), None);
+        world.wait(60);
+    }
 }
 
 #[test]
