@@ -146,7 +146,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", style::paint(style::BAD, "error:"), self.detail)?;
+        // It can have words of containers and of whatever answers.
+        let detail = output::printable(&self.detail);
+        write!(f, "{} {detail}", style::paint(style::BAD, "error:"))?;
         match &self.more.errors {
             Some(Blame::Fields(errors)) => {
                 errors
@@ -157,7 +159,7 @@ impl fmt::Display for Failure {
             None => {}
         }
         for note in &self.more.notes {
-            write!(f, "\n  {note}")?;
+            write!(f, "\n  {}", output::printable(note))?;
         }
         if let Some(hint) = &self.more.hint {
             write!(f, "\n  {} {hint}", style::paint(style::NAME, "hint:"))?;
@@ -274,6 +276,16 @@ mod tests {
             "error: cannot reach the server at http://127.0.0.1:7400: connection refused\n  \
              hint: is the server running? start one with `windlass server` or `windlass dev`, \
              or name another with --server or WINDLASS_SERVER"
+        );
+    }
+
+    #[test]
+    fn words_from_outside_do_nothing_to_a_terminal() {
+        let failure = Failure::new(Exit::Failed, "cannot write a\u{1b}[2J\nerror: b")
+            .notes(vec!["left\u{7}out".to_owned()]);
+        assert_eq!(
+            plain(&failure),
+            "error: cannot write a [2J error: b\n  left out"
         );
     }
 
