@@ -20,6 +20,8 @@ use serde_json::Value;
 
 use crate::harness::{Cluster, PATIENCE, WINDLASS, demo, http};
 
+mod files;
+
 /// The program in the image, which has no other.
 const PROGRAM: &str = "/windlass";
 
@@ -248,59 +250,6 @@ fn a_page_is_reached_through_a_forwarded_port() {
     assert!(text.contains("cannot listen on port"), "{text}");
     crate::harness::signal(forwarding.child.id(), rustix::process::Signal::INT);
     assert!(forwarding.child.wait().unwrap().success());
-}
-
-#[test]
-fn files_are_copied_both_ways() {
-    let cluster = cluster();
-    let here = cluster.dir.path().join("site");
-    fs::create_dir_all(here.join("deep")).unwrap();
-    fs::write(here.join("deep/page"), vec![b'x'; 2_000_000]).unwrap();
-    std::os::unix::fs::symlink("deep/page", here.join("link")).unwrap();
-    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
-    cluster.ok(&["cp", &path(&here), "web:/"]);
-    cluster.ok(&["cp", &path(&here), "web:/other"]);
-    let back = cluster.dir.path().join("back");
-    for from in ["web:/site", "web:/other"] {
-        cluster.ok(&["cp", from, &path(&back)]);
-        assert_eq!(fs::read(back.join("link")).unwrap().len(), 2_000_000);
-        fs::remove_dir_all(&back).unwrap();
-    }
-    // One file: to a folder, and under another name.
-    cluster.ok(&["cp", &path(&here.join("deep/page")), "web:/site"]);
-    cluster.ok(&[
-        "cp",
-        "web:/site/page",
-        &path(&cluster.dir.path().join("copy")),
-    ]);
-    assert!(cluster.dir.path().join("copy").is_file());
-    for (args, code, says) in [
-        (
-            ["cp", "web:/nowhere", "./x"],
-            5,
-            "there is nothing at /nowhere",
-        ),
-        (
-            ["cp", &path(&here), "web:/no/folder/here"],
-            1,
-            "there is no folder",
-        ),
-        (["cp", "a", "b"], 2, "neither of the two"),
-        (["cp", "web:/a", "web:/b"], 2, "directly"),
-    ] {
-        let output = cluster.windlass(&args);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
-        assert!(text.contains(says), "{args:?}: {text}");
-    }
-    let archive = cluster.windlass(&["cp", "web:/site", "-"]);
-    assert!(archive.status.success(), "{archive:?}");
-    let names = tar::Archive::new(&archive.stdout[..])
-        .entries()
-        .unwrap()
-        .map(|entry| path(&entry.unwrap().path().unwrap()))
-        .collect::<Vec<_>>();
-    assert!(names.contains(&"site/deep/page".to_owned()), "{names:?}");
 }
 
 #[test]

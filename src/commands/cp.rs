@@ -161,9 +161,16 @@ async fn download(from: &Remote<'_>, to: &Path) -> Result<(), Failure> {
     } else {
         to.to_owned()
     };
-    if info.kind == FileKind::Folder && to.exists() && !to.is_dir() {
-        let detail = format!("{} is a file, and a folder would replace it", to.display());
-        return Err(Failure::new(Exit::Failed, detail));
+    match info.kind {
+        FileKind::Other => {
+            let detail = format!("{} is neither a file nor a folder", from.path);
+            return Err(Failure::new(Exit::Failed, detail));
+        }
+        FileKind::Folder if to.exists() && !to.is_dir() => {
+            let detail = format!("{} is a file, and a folder would replace it", to.display());
+            return Err(Failure::new(Exit::Failed, detail));
+        }
+        FileKind::Folder | FileKind::File => {}
     }
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
     let path = to.clone();

@@ -3,6 +3,7 @@
 //! nothing is written through one that was there before.
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     fs::{self, File, Permissions},
     io::{self, Read},
@@ -13,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use tar::{Archive, Entry, EntryType};
+use tempfile::Builder;
 use tokio::sync::mpsc;
 
 use crate::pieces::Pieces;
@@ -20,6 +22,11 @@ use crate::pieces::Pieces;
 /// How many folders and links are remembered until the end. More than a container's file system
 /// has; some hundred MB for an archive that wants to harm.
 const REMEMBERED_MAX: usize = 1_000_000;
+/// The most that may describe an entry, in bytes, all of which is in memory at once: two paths of
+/// 4 KiB each and a few extended attributes of 64 KiB.
+const HEAD_BYTES_MAX: u64 = 512 << 10;
+/// How the name of a file begins that is not whole yet.
+const DRAFT: &str = ".windlass-";
 /// What is kept of a mode: not the bits that lend a program the rights of its owner.
 const MODE_MASK: u32 = 0o777;
 
@@ -48,12 +55,50 @@ fn unpack_from(archive: impl Read, root: &Path) -> Result<Vec<String>, Error> {
         links: Vec::new(),
         left_out: Vec::new(),
     };
-    let mut archive = Archive::new(archive);
-    let broken = |error: io::Error| Error(format!("the archive broke off: {error}"));
-    for entry in archive.entries().map_err(broken)? {
-        unpacking.take(&mut entry.map_err(broken)?)?;
+    let budget = Cell::new(0);
+    let mut archive = Archive::new(Budgeted {
+        from: archive,
+        budget: &budget,
+    });
+    let mut entries = archive.entries().map_err(broken)?;
+    loop {
+        budget.set(HEAD_BYTES_MAX);
+        let Some(entry) = entries.next() else { break };
+        let mut entry = entry.map_err(broken)?;
+        budget.set(u64::MAX);
+        unpacking.take(&mut entry)?;
+        // What was not wanted of it would be read with the next head.
+        io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
     }
     unpacking.finish()
+}
+
+fn broken(error: io::Error) -> Error {
+    Error(format!("the archive cannot be read: {error}"))
+}
+
+/// Of which no more can be read than what is left of a budget.
+struct Budgeted<'a, R> {
+    from: R,
+    budget: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Budgeted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.budget.get();
+        if left == 0 {
+            let limit = HEAD_BYTES_MAX >> 10;
+            let why = format!("more than {limit} KiB describe one entry");
+            return Err(io::Error::other(why));
+        }
+        let len = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read = self.from.read(&mut buffer[..len])?;
+        let rest = left - u64::try_from(read).unwrap_or(left);
+        self.budget.set(rest);
+        Ok(read)
+    }
 }
 
 struct Unpacking<'a> {
@@ -76,13 +121,17 @@ impl Unpacking<'_> {
         let failed = |error: io::Error| Error(format!("cannot write {}: {error}", path.display()));
         match header.entry_type() {
             EntryType::Directory => {
-                if !is_folder(&path) {
+                if !self.is_folder(&path) {
                     fs::create_dir(&path).map_err(failed)?;
                 }
                 self.folders.push((path, mode, modified));
             }
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            EntryType::Regular | EntryType::Continuous => {
                 write(entry, &path, mode, modified).map_err(failed)?;
+            }
+            // No engine sends one, and a few bytes of it can stand for any number of zeros.
+            EntryType::GNUSparse => {
+                return Err(refused(&format!("`{}` is a sparse file", name.display())));
             }
             EntryType::Symlink => {
                 let to = target(entry)?;
@@ -123,14 +172,21 @@ impl Unpacking<'_> {
         self.left_out.push(crate::output::printable(&why));
     }
 
+    /// Whether a folder is there. The root may be a link to one: a person chose it.
+    fn is_folder(&self, path: &Path) -> bool {
+        let found = if path == self.root {
+            fs::metadata(path)
+        } else {
+            fs::symlink_metadata(path)
+        };
+        found.is_ok_and(|found| found.is_dir())
+    }
+
     /// Where something belongs, all folders above it made, and none of them a link.
     fn path(&self, inside: &Path) -> Result<PathBuf, Error> {
         let mut path = self.root.to_owned();
         for part in inside {
-            // The root itself may be reached through a link: a person chose it.
-            let is_link = path != self.root
-                && fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
-            if is_link {
+            if path != self.root && is_link(&path) {
                 return Err(Error(format!(
                     "{} is a link, and nothing is written through links: remove it first",
                     path.display()
@@ -145,8 +201,17 @@ impl Unpacking<'_> {
         Ok(path)
     }
 
-    fn finish(self) -> Result<Vec<String>, Error> {
-        for (path, to) in &self.links {
+    fn finish(mut self) -> Result<Vec<String>, Error> {
+        let links = std::mem::take(&mut self.links);
+        let names: BTreeSet<&Path> = links.iter().map(|(path, _)| path.as_path()).collect();
+        for (path, to) in &links {
+            if turns_behind_a_link(path, to, &names) {
+                let (path, to) = (path.display(), to.display());
+                self.leave_out(format!(
+                    "left out {path}: it links to {to}, and where that is another link decides"
+                ));
+                continue;
+            }
             clear(path)
                 .and_then(|()| symlink(to, path))
                 .map_err(|error| Error(format!("cannot write {}: {error}", path.display())))?;
@@ -194,6 +259,27 @@ fn stays_inside(inside: &Path, to: &Path) -> bool {
     true
 }
 
+/// Whether a link at `path` to `to` goes back up from behind another link. Where it leads then
+/// depends on where that one does, which its words do not tell.
+fn turns_behind_a_link(path: &Path, to: &Path, links: &BTreeSet<&Path>) -> bool {
+    let mut at = path.parent().unwrap_or(path).to_owned();
+    let mut behind_link = false;
+    for component in to.components() {
+        match component {
+            Component::ParentDir if behind_link => return true,
+            Component::ParentDir => {
+                at.pop();
+            }
+            Component::Normal(part) => {
+                at.push(part);
+                behind_link |= links.contains(at.as_path()) || is_link(&at);
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    false
+}
+
 fn refused(why: &dyn std::fmt::Display) -> Error {
     let why = crate::output::printable(&why.to_string());
     Error(format!("the archive is refused: {why}"))
@@ -205,8 +291,8 @@ fn target<R: Read>(entry: &Entry<'_, R>) -> Result<PathBuf, Error> {
         .ok_or_else(|| refused(&"a link leads nowhere"))
 }
 
-fn is_folder(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_dir())
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
 }
 
 /// Removes a file or link that is in the way; of a link, not what it leads to.
@@ -217,12 +303,25 @@ fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
-fn write(mut from: impl Read, path: &Path, mode: u32, modified: u64) -> io::Result<()> {
-    clear(path)?;
-    let mut file = File::create_new(path)?;
-    io::copy(&mut from, &mut file)?;
+/// Writes a file. It gets its name when all of it is there; until then the name is what it was.
+fn write<R: Read>(
+    entry: &mut Entry<'_, R>,
+    path: &Path,
+    mode: u32,
+    modified: u64,
+) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut draft = Builder::new().prefix(DRAFT).tempfile_in(folder)?;
+    let written = io::copy(entry, &mut draft)?;
+    if written < entry.size() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let file = draft.as_file();
     file.set_permissions(Permissions::from_mode(mode))?;
-    file.set_modified(time(modified))
+    file.set_modified(time(modified))?;
+    draft.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 fn time(seconds: u64) -> SystemTime {
