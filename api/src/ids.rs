@@ -335,6 +335,10 @@ uuid_type!(
     AgentId
 );
 uuid_type!(
+    /// One join of a node: another one after it was removed and joins again.
+    AdmissionId
+);
+uuid_type!(
     /// The identity of a workload: another one after it was deleted and made again.
     Uid
 );
