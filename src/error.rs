@@ -227,6 +227,7 @@ fn hint(code: Code) -> Option<&'static str> {
         | Code::Conflict
         | Code::Gone
         | Code::TooLarge
+        | Code::Unauthenticated
         | Code::Forbidden => None,
     }
 }

@@ -65,7 +65,9 @@ pub enum Code {
     NoSpace,
     /// The agent of that node is not connected.
     NodeUnreachable,
-    /// Not allowed to come from there.
+    /// Whoever asks has not said who they are, or not believably.
+    Unauthenticated,
+    /// Whoever asks may not do this, or not come from there.
     Forbidden,
     /// A defect of the server.
     Internal,
@@ -77,6 +79,7 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed => 400,
+            Self::Unauthenticated => 401,
             Self::Forbidden => 403,
             Self::NotFound | Self::NoRoute => 404,
             Self::Conflict | Self::IdempotencyConflict => 409,
@@ -109,6 +112,7 @@ impl Code {
             Self::Timeout => "timed out",
             Self::NoSpace => "no space on the server's disk",
             Self::NodeUnreachable => "node unreachable",
+            Self::Unauthenticated => "not known",
             Self::Forbidden => "forbidden",
             Self::Internal => "internal error",
         }
@@ -131,6 +135,7 @@ impl Code {
             Self::Timeout => "timeout",
             Self::NoSpace => "no-space",
             Self::NodeUnreachable => "node-unreachable",
+            Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::Internal => "internal",
         }

@@ -6,10 +6,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    middleware::{from_fn, from_fn_with_state},
-};
+use axum::{Router, middleware::from_fn_with_state};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{controller::Handle, metrics::Metrics, sessions::Sessions};
 
+mod access;
 mod agents;
 mod apply;
 mod cluster;
@@ -50,6 +48,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use access::Entrance;
 pub(crate) use listener::serve;
 pub use loopback::{ListenError, check_listen};
 use operation::Operation;
@@ -108,10 +107,19 @@ pub(crate) fn router(
     sessions: Arc<Sessions>,
     shutdown: CancellationToken,
 ) -> Router {
-    build(operations::all(), handle, metrics, sessions, shutdown)
+    let operations = operations::all();
+    build(
+        Entrance::Loopback,
+        operations,
+        handle,
+        metrics,
+        sessions,
+        shutdown,
+    )
 }
 
 fn build(
+    entrance: Entrance,
     operations: Vec<Operation>,
     handle: Handle,
     metrics: Arc<Metrics>,
@@ -134,7 +142,7 @@ fn build(
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(Arc::clone(&api), envelope::enclose))
         .layer(CatchPanicLayer::custom(envelope::panicked))
-        .layer(from_fn(loopback::admit));
+        .layer(from_fn_with_state(entrance, access::enter));
     operation::routes(operations)
         .fallback(operation::no_route)
         .layer(layers)

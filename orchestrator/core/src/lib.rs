@@ -4,6 +4,7 @@
 //! Nothing reads a clock, draws a random number, does I/O or logs: the same input gives the same
 //! output. The server around it (crate `windlass-orchestrator`) makes the changes durable.
 
+pub mod access;
 pub mod cluster;
 pub mod command;
 pub mod dependency;

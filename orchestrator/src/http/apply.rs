@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +15,7 @@ use windlass_api::{
     validate::{FieldError, RESOURCES_PER_CALL_MAX, validate},
 };
 use windlass_core::{
+    access::{Caller, Need, Role, authorise},
     cluster::Cluster,
     command::{self, Applied},
     plan::{Scope, plan},
@@ -44,6 +45,7 @@ struct Body {
 /// Applies resources: all of them, or none.
 pub(super) async fn apply(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<ApplyQuery>,
     request: WriteRequest,
 ) -> Result<Json<ApplyResponse>, Error> {
@@ -54,8 +56,19 @@ pub(super) async fn apply(
     }
     let Body { resources } = request.json()?;
     let manifests = manifests(resources)?;
+    for manifest in &manifests {
+        let need = Need::Role(Role::Operator);
+        authorise(&caller, need, Some(&manifest.namespace))?;
+    }
     if query.dry_run {
-        return dry_run(api.handle.state(), manifests).await.map(Json);
+        let mut planned = dry_run(api.handle.state(), manifests).await?;
+        let reach = caller.reach();
+        if let Some(plan) = &mut planned.plan {
+            // What is in the way of one namespace may be in another.
+            plan.steps
+                .retain(|step| reach.includes(&step.workload.namespace));
+        }
+        return Ok(Json(planned));
     }
     let written = api
         .handle

@@ -23,6 +23,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_LEN_MAX: usize = 64;
 /// After how many seconds a client that was turned away should try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+/// How a client that was not known says who it is (RFC 6750).
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 /// What stands for the route of a request that has none.
 const NO_ROUTE: &str = "none";
 
@@ -164,8 +166,10 @@ fn render(api: &Api, error: Error, response: Response, request_id: &str) -> Resp
     head.headers
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     head.headers.remove(header::CONTENT_LENGTH);
-    if problem.code == Code::Overloaded {
-        head.headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+    match problem.code {
+        Code::Overloaded => drop(head.headers.insert(header::RETRY_AFTER, RETRY_AFTER)),
+        Code::Unauthenticated => drop(head.headers.insert(header::WWW_AUTHENTICATE, BEARER)),
+        _ => {}
     }
     Response::from_parts(head, Body::from(body))
 }

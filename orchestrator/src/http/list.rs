@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::State,
     http::{HeaderMap, HeaderName},
     response::Response,
@@ -14,7 +15,10 @@ use windlass_api::{
     list::{PAGE_DEFAULT, PAGE_MAX},
     selector::Selector,
 };
-use windlass_core::cluster::Cluster;
+use windlass_core::{
+    access::{Caller, Reach},
+    cluster::Cluster,
+};
 
 use super::{
     Api,
@@ -58,13 +62,18 @@ pub(super) struct ListQuery {
 /// Which objects of a collection are wanted.
 #[derive(Debug, Clone)]
 pub(super) struct Selection {
+    reach: Reach,
     namespace: Option<Namespace>,
     labels: Selector,
     fields: Selector,
 }
 
 impl Selection {
-    fn new<C: Collection>(namespace: Option<Namespace>, query: &ListQuery) -> Result<Self, Error> {
+    fn new<C: Collection>(
+        reach: Reach,
+        namespace: Option<Namespace>,
+        query: &ListQuery,
+    ) -> Result<Self, Error> {
         let fields = selector("fieldSelector", query.field_selector.as_deref())?;
         if let Some(unknown) = fields.keys().find(|key| !C::FIELDS.contains(key)) {
             return Err(Error::malformed(format!(
@@ -75,6 +84,7 @@ impl Selection {
         }
         let labels = selector("labelSelector", query.label_selector.as_deref())?;
         Ok(Self {
+            reach,
             namespace,
             labels,
             fields,
@@ -84,7 +94,11 @@ impl Selection {
     /// The object with this key in `cluster`, if it is wanted.
     pub(super) fn find<C: Collection>(&self, cluster: &Cluster, key: &C::Key) -> Option<C::Object> {
         // Asked first, since it is much cheaper than making the object.
-        if self.namespace.is_some() && C::namespace(cluster, key) != self.namespace.as_ref() {
+        let namespace = C::namespace(cluster, key);
+        if self.namespace.is_some() && namespace != self.namespace.as_ref() {
+            return None;
+        }
+        if !self.reach.shows(namespace) {
             return None;
         }
         let object = C::get(cluster, key)?;
@@ -103,11 +117,12 @@ fn selector(parameter: &str, text: Option<&str>) -> Result<Selector, Error> {
 /// Lists a collection, or watches it.
 pub(super) async fn list<C: Collection>(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     path: PathParameters,
     Query(query): Query<ListQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let selection = Selection::new::<C>(path.optional("namespace")?, &query)?;
+    let selection = Selection::new::<C>(caller.reach(), path.optional("namespace")?, &query)?;
     if query.watch {
         if query.limit.is_some() || query.after.is_some() {
             return Err(contradiction(

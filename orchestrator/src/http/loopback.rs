@@ -8,12 +8,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::{
-    extract::Request,
-    http::{HeaderMap, HeaderName, Uri, header, uri::Authority},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
+use axum::http::{HeaderMap, HeaderName, Uri, header, uri::Authority};
 use windlass_api::problem::Code;
 
 use crate::error::Error;
@@ -43,15 +38,8 @@ pub fn check_listen(address: SocketAddr) -> Result<(), ListenError> {
     }
 }
 
-/// Lets a request through that was meant for this machine, by something on this machine.
-pub(super) async fn admit(request: Request, next: Next) -> Response {
-    match check(request.headers(), request.uri()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
-}
-
-fn check(headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
+/// Whether a request was meant for this machine, by something on this machine.
+pub(super) fn check(headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
     let host = single(headers, &header::HOST)?;
     // A request to a proxy names the host in its first line, too.
     let hosts: Vec<&str> = host

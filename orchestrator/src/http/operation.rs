@@ -8,7 +8,7 @@ use axum::{
     extract::Request,
     handler::Handler,
     http::{Method, StatusCode},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
@@ -19,8 +19,9 @@ use tower::{
 };
 use tower_http::limit::RequestBodyLimitLayer;
 use windlass_api::problem::Code;
+use windlass_core::access::Need;
 
-use super::{Api, parameters::NoQuery};
+use super::{Api, access, parameters::NoQuery};
 use crate::error::Error;
 
 /// How many plain requests that read may be worked on at a time, and how many that write: apart,
@@ -40,6 +41,8 @@ pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// One operation of the API.
 pub(super) struct Operation {
+    /// What whoever asks for it needs. There is no operation without it.
+    pub(super) need: Need,
     pub(super) method: Method,
     pub(super) path: &'static str,
     /// The name of the operation for generated clients.
@@ -91,6 +94,7 @@ enum Budget {
 
 impl Operation {
     fn new<H, T>(
+        need: Need,
         method: Method,
         path: &'static str,
         id: &'static str,
@@ -103,6 +107,7 @@ impl Operation {
     {
         let filter = MethodFilter::try_from(method.clone()).expect("the API uses known methods");
         Self {
+            need,
             method,
             path,
             id,
@@ -118,6 +123,7 @@ impl Operation {
 
     /// An operation that reads.
     pub(super) fn get<H, T>(
+        need: Need,
         path: &'static str,
         id: &'static str,
         summary: &'static str,
@@ -127,11 +133,12 @@ impl Operation {
         H: Handler<T, Arc<Api>>,
         T: 'static,
     {
-        Self::new(Method::GET, path, id, summary, handler)
+        Self::new(need, Method::GET, path, id, summary, handler)
     }
 
     /// An operation that changes something: it can be repeated with an idempotency key.
     pub(super) fn write<H, T>(
+        need: Need,
         method: Method,
         path: &'static str,
         id: &'static str,
@@ -142,12 +149,13 @@ impl Operation {
         H: Handler<T, Arc<Api>>,
         T: 'static,
     {
-        Self::new(method, path, id, summary, handler).header(RequestHeader::IdempotencyKey)
+        Self::new(need, method, path, id, summary, handler).header(RequestHeader::IdempotencyKey)
     }
 
     /// An operation that takes bytes of this media type, however many, and deals with them as they
     /// come. It has its own budget.
     pub(super) fn upload<H, T>(
+        need: Need,
         path: &'static str,
         id: &'static str,
         summary: &'static str,
@@ -160,7 +168,7 @@ impl Operation {
     {
         Self {
             body: Some(RequestBody::Stream(media_type)),
-            ..Self::new(Method::PUT, path, id, summary, handler).with_own_budget()
+            ..Self::new(need, Method::PUT, path, id, summary, handler).with_own_budget()
         }
     }
 
@@ -248,7 +256,7 @@ impl Operation {
                 handler.layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
             }
         };
-        match self.budget {
+        let handler = match self.budget {
             Budget::Own => handler,
             Budget::Plain => handler.layer(
                 ServiceBuilder::new()
@@ -259,7 +267,9 @@ impl Operation {
                         requests,
                     ))),
             ),
-        }
+        };
+        // Outermost: who may not do it holds nothing up, and is told nothing about it.
+        handler.layer(from_fn_with_state(self.need, access::admit))
     }
 }
 

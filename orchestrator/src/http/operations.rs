@@ -14,6 +14,8 @@ use windlass_api::{
     wire::{FileInfo, SESSION_PATH},
 };
 
+use windlass_core::access::{Need, Role};
+
 use super::{
     agents, apply, cluster,
     collection::{Collection, Events, Instances, Nodes, Workloads},
@@ -25,6 +27,14 @@ use super::{
     rebalance, rollouts, server, stats, streams, workloads,
 };
 
+const VIEW: Need = Need::Role(Role::Viewer);
+const VIEW_SOMEWHERE: Need = Need::RoleSomewhere(Role::Viewer);
+const VIEW_CLUSTER: Need = Need::ClusterRole(Role::Viewer);
+const CHANGE: Need = Need::Role(Role::Operator);
+const CHANGE_SOMEWHERE: Need = Need::RoleSomewhere(Role::Operator);
+const CHANGE_CLUSTER: Need = Need::ClusterRole(Role::Operator);
+const RULE_CLUSTER: Need = Need::ClusterRole(Role::Admin);
+
 const EVENT_STREAM: &str = "text/event-stream";
 const TEXT: &str = "text/plain";
 
@@ -35,7 +45,8 @@ pub(super) fn all() -> Vec<Operation> {
     operations.extend(of_lists());
     operations.extend(of_workloads());
     operations.extend(of_changes());
-    operations.extend(of_instances_and_nodes());
+    operations.extend(of_instances());
+    operations.extend(of_nodes());
     operations.extend(of_streams());
     operations.extend(of_agents());
     operations
@@ -44,6 +55,7 @@ pub(super) fn all() -> Vec<Operation> {
 fn of_server() -> Vec<Operation> {
     vec![
         Operation::get(
+            Need::Nothing,
             "/v1/server",
             "getServer",
             "Who the server is.",
@@ -51,6 +63,7 @@ fn of_server() -> Vec<Operation> {
         )
         .answers::<ServerInfo>(StatusCode::OK, "The server."),
         Operation::get(
+            Need::Nothing,
             "/healthz",
             "getHealth",
             "Whether the process lives.",
@@ -59,6 +72,7 @@ fn of_server() -> Vec<Operation> {
         .answers_as::<String>(StatusCode::OK, "It does.", TEXT)
         .with_own_budget(),
         Operation::get(
+            Need::Nothing,
             "/readyz",
             "getReadiness",
             "Whether the server takes writes; if not, the problem says why.",
@@ -67,6 +81,7 @@ fn of_server() -> Vec<Operation> {
         .answers_as::<String>(StatusCode::OK, "It does.", TEXT)
         .with_own_budget(),
         Operation::get(
+            VIEW_CLUSTER,
             "/metrics",
             "getMetrics",
             "Metrics for Prometheus.",
@@ -75,6 +90,7 @@ fn of_server() -> Vec<Operation> {
         .answers_as::<String>(StatusCode::OK, "The metrics.", server::OPENMETRICS)
         .with_own_budget(),
         Operation::get(
+            Need::Nothing,
             "/openapi.json",
             "getOpenApi",
             "This document.",
@@ -87,6 +103,7 @@ fn of_server() -> Vec<Operation> {
 fn of_cluster() -> Vec<Operation> {
     vec![
         Operation::get(
+            VIEW_CLUSTER,
             "/v1/cluster",
             "getCluster",
             "The cluster as a whole: what there is, and what is wrong.",
@@ -94,6 +111,7 @@ fn of_cluster() -> Vec<Operation> {
         )
         .answers::<ClusterInfo>(StatusCode::OK, "The cluster."),
         Operation::write(
+            RULE_CLUSTER,
             Method::POST,
             "/v1/cluster/accept-restore",
             "acceptRestore",
@@ -103,6 +121,7 @@ fn of_cluster() -> Vec<Operation> {
         )
         .answers::<ClusterInfo>(StatusCode::OK, "The cluster after it."),
         Operation::get(
+            RULE_CLUSTER,
             "/v1/cluster/backup",
             "getBackup",
             "The whole state at one moment, with checksums, as `windlass backup` verifies and \
@@ -117,37 +136,44 @@ fn of_cluster() -> Vec<Operation> {
 fn of_lists() -> Vec<Operation> {
     vec![
         listing::<Workloads>(
+            VIEW_SOMEWHERE,
             "/v1/workloads",
             "listWorkloads",
             "List or watch workloads. Fields: kind, name, namespace, settled.",
         ),
         listing::<Workloads>(
+            VIEW,
             "/v1/workloads/{namespace}",
             "listWorkloadsIn",
             "List or watch the workloads of a namespace.",
         ),
         listing::<Instances>(
+            VIEW_SOMEWHERE,
             "/v1/instances",
             "listInstances",
             "List or watch instances. Fields: name, namespace, workload, node, phase, goal.",
         ),
         listing::<Instances>(
+            VIEW,
             "/v1/instances/{namespace}",
             "listInstancesIn",
             "List or watch the instances of a namespace.",
         ),
         listing::<Nodes>(
+            VIEW_CLUSTER,
             "/v1/nodes",
             "listNodes",
             "List or watch nodes. Fields: name, state, scheduling.",
         ),
         listing::<Events>(
+            VIEW_SOMEWHERE,
             "/v1/events",
             "listEvents",
             "List or watch events, the oldest first. They have no labels. Fields: kind, name, \
              namespace, workload (of a workload and of its instances), severity, reason.",
         ),
         listing::<Events>(
+            VIEW,
             "/v1/events/{namespace}",
             "listEventsIn",
             "List or watch the events about what is in a namespace.",
@@ -156,11 +182,12 @@ fn of_lists() -> Vec<Operation> {
 }
 
 fn listing<C: Collection>(
+    need: Need,
     path: &'static str,
     id: &'static str,
     summary: &'static str,
 ) -> Operation {
-    Operation::get(path, id, summary, list::list::<C>)
+    Operation::get(need, path, id, summary, list::list::<C>)
         .query::<ListQuery>()
         .header(RequestHeader::LastEventId)
         .answers::<List<C::Object>>(StatusCode::OK, "A page, or with `watch=true` the changes.")
@@ -170,11 +197,12 @@ fn listing<C: Collection>(
 fn of_workloads() -> Vec<Operation> {
     const PATH: &str = "/v1/workloads/{namespace}/{workload}";
     vec![
-        Operation::get(PATH, "getWorkload", "One workload.", workloads::get)
+        Operation::get(VIEW, PATH, "getWorkload", "One workload.", workloads::get)
             .header(RequestHeader::IfNoneMatch)
             .answers::<Workload>(StatusCode::OK, "The workload.")
             .answers_empty(StatusCode::NOT_MODIFIED, "It is as the client knows it."),
         Operation::write(
+            CHANGE,
             Method::PUT,
             PATH,
             "putWorkload",
@@ -188,6 +216,7 @@ fn of_workloads() -> Vec<Operation> {
         .answers::<Workload>(StatusCode::OK, "It existed.")
         .answers::<Workload>(StatusCode::CREATED, "It was made."),
         Operation::write(
+            CHANGE,
             Method::DELETE,
             PATH,
             "deleteWorkload",
@@ -197,6 +226,7 @@ fn of_workloads() -> Vec<Operation> {
         .header(RequestHeader::IfMatch)
         .answers_empty(StatusCode::NO_CONTENT, "It is deleted."),
         Operation::write(
+            CHANGE_SOMEWHERE,
             Method::POST,
             "/v1/apply",
             "apply",
@@ -213,6 +243,7 @@ fn of_workloads() -> Vec<Operation> {
 fn of_changes() -> Vec<Operation> {
     vec![
         Operation::write(
+            CHANGE,
             Method::POST,
             "/v1/workloads/{namespace}/{workload}/scale",
             "scaleWorkload",
@@ -223,6 +254,7 @@ fn of_changes() -> Vec<Operation> {
         .body::<Scale>()
         .answers::<Workload>(StatusCode::OK, "The workload after it."),
         Operation::write(
+            CHANGE,
             Method::POST,
             "/v1/workloads/{namespace}/{workload}/restart",
             "restartWorkload",
@@ -232,6 +264,7 @@ fn of_changes() -> Vec<Operation> {
         .header(RequestHeader::IfMatch)
         .answers::<Workload>(StatusCode::OK, "The workload after it."),
         Operation::write(
+            CHANGE,
             Method::POST,
             "/v1/workloads/{namespace}/{workload}/rollout",
             "rolloutWorkload",
@@ -242,6 +275,7 @@ fn of_changes() -> Vec<Operation> {
         .body::<RolloutAction>()
         .answers::<Workload>(StatusCode::OK, "The workload after it."),
         Operation::get(
+            VIEW,
             "/v1/workloads/{namespace}/{workload}/revisions",
             "listRevisions",
             "The revisions of a workload that are kept, all on one page.",
@@ -249,6 +283,7 @@ fn of_changes() -> Vec<Operation> {
         )
         .answers::<List<Revision>>(StatusCode::OK, "The revisions."),
         Operation::write(
+            CHANGE,
             Method::POST,
             "/v1/workloads/{namespace}/{workload}/run",
             "runJob",
@@ -260,9 +295,10 @@ fn of_changes() -> Vec<Operation> {
     ]
 }
 
-fn of_instances_and_nodes() -> Vec<Operation> {
+fn of_instances() -> Vec<Operation> {
     vec![
         Operation::get(
+            VIEW,
             "/v1/instances/{namespace}/{instance}",
             "getInstance",
             "One instance.",
@@ -272,6 +308,7 @@ fn of_instances_and_nodes() -> Vec<Operation> {
         .answers::<Instance>(StatusCode::OK, "The instance.")
         .answers_empty(StatusCode::NOT_MODIFIED, "It is as the client knows it."),
         Operation::get(
+            VIEW,
             "/v1/instances/{namespace}/{instance}/logs",
             "getLogs",
             "The output of an instance, as its node has it.",
@@ -280,11 +317,23 @@ fn of_instances_and_nodes() -> Vec<Operation> {
         .query::<instances::LogQuery>()
         .answers_as::<String>(StatusCode::OK, "The output, until it ends.", TEXT)
         .with_own_budget(),
-        Operation::get("/v1/nodes/{node}", "getNode", "One node.", nodes::get)
-            .header(RequestHeader::IfNoneMatch)
-            .answers::<Node>(StatusCode::OK, "The node.")
-            .answers_empty(StatusCode::NOT_MODIFIED, "It is as the client knows it."),
+    ]
+}
+
+fn of_nodes() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            VIEW_CLUSTER,
+            "/v1/nodes/{node}",
+            "getNode",
+            "One node.",
+            nodes::get,
+        )
+        .header(RequestHeader::IfNoneMatch)
+        .answers::<Node>(StatusCode::OK, "The node.")
+        .answers_empty(StatusCode::NOT_MODIFIED, "It is as the client knows it."),
         Operation::write(
+            RULE_CLUSTER,
             Method::PATCH,
             "/v1/nodes/{node}",
             "patchNode",
@@ -295,6 +344,7 @@ fn of_instances_and_nodes() -> Vec<Operation> {
         .body::<NodePatch>()
         .answers::<Node>(StatusCode::OK, "The node after it."),
         Operation::write(
+            CHANGE_CLUSTER,
             Method::POST,
             "/v1/nodes/{node}/drain",
             "drainNode",
@@ -306,6 +356,7 @@ fn of_instances_and_nodes() -> Vec<Operation> {
         .body::<DrainRequest>()
         .answers::<Node>(StatusCode::OK, "The node after it."),
         Operation::write(
+            CHANGE_CLUSTER,
             Method::POST,
             "/v1/rebalance",
             "rebalance",
@@ -317,6 +368,7 @@ fn of_instances_and_nodes() -> Vec<Operation> {
         .body::<RebalanceRequest>()
         .answers::<RebalanceResponse>(StatusCode::OK, "What moves, or would."),
         Operation::write(
+            RULE_CLUSTER,
             Method::DELETE,
             "/v1/nodes/{node}",
             "removeNode",
@@ -334,6 +386,7 @@ fn of_streams() -> Vec<Operation> {
     const FILES: &str = "/v1/instances/{namespace}/{instance}/files";
     vec![
         Operation::get(
+            CHANGE,
             "/v1/instances/{namespace}/{instance}/exec",
             "exec",
             "Run a command in an instance, through a WebSocket. What is sent in binary messages is \
@@ -345,6 +398,7 @@ fn of_streams() -> Vec<Operation> {
         .answers_empty(StatusCode::SWITCHING_PROTOCOLS, "The command is being run.")
         .with_own_budget(),
         Operation::get(
+            CHANGE,
             "/v1/instances/{namespace}/{instance}/ports/{port}",
             "forwardPort",
             "Connect to a TCP port of an instance, through a WebSocket. Binary messages are what \
@@ -354,6 +408,7 @@ fn of_streams() -> Vec<Operation> {
         .answers_empty(StatusCode::SWITCHING_PROTOCOLS, "The connection is open.")
         .with_own_budget(),
         Operation::get(
+            CHANGE,
             FILES,
             "readFiles",
             "Read a file or folder of an instance as a tar archive.",
@@ -364,6 +419,7 @@ fn of_streams() -> Vec<Operation> {
         .answers::<FileInfo>(StatusCode::OK, "")
         .with_own_budget(),
         Operation::upload(
+            CHANGE,
             FILES,
             "writeFiles",
             "Unpack a tar archive in a folder of an instance. What is there of the same name is \
@@ -374,6 +430,7 @@ fn of_streams() -> Vec<Operation> {
         .query::<streams::FolderQuery>()
         .answers_empty(StatusCode::NO_CONTENT, "It is unpacked."),
         Operation::get(
+            VIEW_CLUSTER,
             "/v1/stats",
             "getStats",
             "What nodes and instances use at the moment. It is measured for this answer, which \
@@ -392,6 +449,7 @@ fn of_streams() -> Vec<Operation> {
 fn of_agents() -> Vec<Operation> {
     vec![
         Operation::get(
+            Need::Agent,
             SESSION_PATH,
             "openAgentSession",
             "For agents: the WebSocket on which an agent and the server speak.",
@@ -400,6 +458,7 @@ fn of_agents() -> Vec<Operation> {
         .answers_empty(StatusCode::SWITCHING_PROTOCOLS, "The session is open.")
         .with_own_budget(),
         Operation::get(
+            Need::Agent,
             "/v1/agent/streams/{stream}",
             "openAgentStream",
             "For agents: the WebSocket of a stream that the server asked for.",

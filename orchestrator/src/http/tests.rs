@@ -1,5 +1,6 @@
 //! The API on a real controller with a store in memory.
 
+mod access;
 mod cluster;
 mod documented;
 mod errors;

@@ -20,11 +20,11 @@ use windlass_api::{
     resource::{Capacity, NodeInfo},
     wire::{Hello, PROTOCOL, RuntimeHealth},
 };
-use windlass_core::cluster::Cluster;
+use windlass_core::{access::Caller, cluster::Cluster};
 
 use crate::{
     controller::{self, Controller, Handle, Incumbent},
-    http::{self, operation::Operation},
+    http::{self, access::Entrance, operation::Operation},
     metrics::Metrics,
     sessions::Sessions,
     store::{Committer, MemoryStore},
@@ -44,6 +44,26 @@ impl Server {
         Self::start_with(Vec::new())
     }
 
+    /// The same server, for somebody else.
+    pub(super) fn entered_by(&self, caller: Caller) -> Self {
+        let router = http::build(
+            Entrance::For(caller),
+            http::operations::all(),
+            self.handle.clone(),
+            Arc::clone(&self.metrics),
+            Arc::clone(&self.sessions),
+            self.shutdown.clone(),
+        );
+        Self {
+            router,
+            handle: self.handle.clone(),
+            store: self.store.clone(),
+            sessions: Arc::clone(&self.sessions),
+            metrics: Arc::clone(&self.metrics),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
     /// A server that can do more than it should.
     pub(super) fn start_with(more: Vec<Operation>) -> Self {
         let store = MemoryStore::new();
@@ -55,6 +75,7 @@ impl Server {
         tokio::spawn(controller.run(shutdown.clone()));
         let sessions = Arc::new(Sessions::default());
         let router = http::build(
+            Entrance::Loopback,
             http::operations::all().into_iter().chain(more).collect(),
             handle.clone(),
             Arc::clone(&metrics),

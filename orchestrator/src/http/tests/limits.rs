@@ -8,6 +8,7 @@ use axum::{
 };
 use futures_util::future::join_all;
 use windlass_api::problem::Code;
+use windlass_core::access::Need;
 
 use super::fixture::{Server, request};
 use crate::http::operation::{Operation, REQUESTS_MAX};
@@ -22,8 +23,8 @@ async fn panic() {
 
 fn server() -> Server {
     Server::start_with(vec![
-        Operation::get("/test/hang", "hang", "Hangs.", hang),
-        Operation::get("/test/panic", "panic", "Panics.", panic),
+        Operation::get(Need::Nothing, "/test/hang", "hang", "Hangs.", hang),
+        Operation::get(Need::Nothing, "/test/panic", "panic", "Panics.", panic),
     ])
 }
 
