@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use windlass_api::{
-    ids::{NodeName, Slot},
+    ids::{NodeName, RevisionNumber, Slot},
     resource::{Goal, RolloutState},
     spec::OnReturn,
     status::NodeState,
@@ -29,7 +29,7 @@ pub(super) struct Seat {
 
 /// What may happen to a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     /// It is filled, and brought to the wanted revision.
     Fill,
     /// It keeps what it has: nothing may be added on its node.
@@ -201,11 +201,15 @@ impl<'a> Fleet<'a> {
         self.workload.rollout.as_ref()
     }
 
-    /// Whether an instance was promised to be the only one of its slot when it was started, whatever
-    /// is wanted now.
-    pub(super) fn is_exclusive(&self, instance: &InstanceRecord) -> bool {
-        let template = self.cluster.template_of(instance);
-        template.is_some_and(|template| template.exclusive)
+    /// Whether instances of a revision are promised to be the only ones of their slots, whatever is
+    /// wanted now.
+    pub(super) fn is_exclusive(&self, number: RevisionNumber) -> bool {
+        let key = RevisionKey {
+            workload: self.workload.manifest.key(),
+            number,
+        };
+        let revision = self.cluster.revisions.get(&key);
+        revision.is_some_and(|revision| revision.template.exclusive)
     }
 
     pub(super) fn is_available(&self, instance: &InstanceRecord) -> bool {

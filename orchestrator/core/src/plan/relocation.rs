@@ -167,7 +167,8 @@ impl<'a> Replacing<'a> {
             return;
         };
         let runs = old.status.phase.is_running();
-        let moves_beside = self.fleet.bounds.moves_beside() && !self.fleet.is_exclusive(old);
+        let moves_beside =
+            self.fleet.bounds.moves_beside() && !self.fleet.is_exclusive(old.revision);
         let beside = runs && moves_beside;
         if self.moves_left == 0 || beside && self.surge_of_moves_left == 0 {
             if let Some(new) = new {

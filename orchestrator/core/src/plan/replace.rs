@@ -168,7 +168,12 @@ impl<'a> Replacing<'a> {
     /// exclusive has to be fenced, and is then told to stop for good, since it must not come back.
     fn awaits_fence(&mut self, slot: &SlotView<'_>) -> Option<String> {
         let wanted = self.fleet.workload.manifest.spec.is_exclusive();
-        if !wanted && !slot.unseen.iter().any(|i| self.fleet.is_exclusive(i)) {
+        if !wanted
+            && !slot
+                .unseen
+                .iter()
+                .any(|i| self.fleet.is_exclusive(i.revision))
+        {
             return None;
         }
         if !self.is_given_up(slot) {
@@ -399,6 +404,14 @@ impl<'a> Replacing<'a> {
         spot: Spot,
         why: String,
     ) {
+        let spot = match (spot, slot.stopping) {
+            // Also if that is of a revision that is no longer wanted, of which the order of the
+            // wanted one knows nothing.
+            (Spot::Free, Some(stopping)) if self.fleet.is_exclusive(revision) => {
+                Spot::Instead(stopping.id.clone())
+            }
+            (spot, _) => spot,
+        };
         let spot = self.awaits_fence(slot).map_or(spot, Spot::Nowhere);
         self.moves.list.push(Move::Place(Place {
             slot: slot.slot,

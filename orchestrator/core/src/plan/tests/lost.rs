@@ -158,6 +158,33 @@ fn what_is_exclusive_is_replaced_only_when_it_is_fenced() {
     assert_eq!(world.cluster.instances.len(), 1);
 }
 
+/// Regression: it was, when a change that is not exclusive came while it waited for its predecessor.
+/// [`World::act`] checks that no two run.
+#[test]
+fn what_is_exclusive_and_no_longer_wanted_is_not_placed_beside_its_predecessor_either() {
+    let mut world = World::new(2);
+    world.apply("web", json!({ "image": "crash", "exclusive": true }));
+    world.run_agents();
+    let first = world.live()[0].node.clone().unwrap();
+    let waits = json!([{ "workload": "api", "condition": "started" }]);
+    world.apply(
+        "web",
+        json!({ "image": "nginx", "exclusive": true, "dependsOn": waits }),
+    );
+    let second = world.live()[0].id.clone();
+    world.apply("web", json!({ "image": "nginx", "replicas": 2 }));
+    assert_eq!(world.cluster.instances[&second].goal, Goal::Prepare);
+    let other = world
+        .cluster
+        .nodes
+        .keys()
+        .find(|node| **node != first)
+        .cloned();
+    world.run_agent(&other.unwrap());
+    world.come_to_rest();
+    assert!(world.status("web").settled);
+}
+
 #[test]
 fn what_is_exclusive_runs_on_if_its_node_is_back_before_it_is_fenced() {
     let mut world = one_copy(json!({ "exclusive": true }));
