@@ -411,3 +411,13 @@ pub(crate) fn demo(name: &str, fields: &str) -> String {
             .collect::<String>(),
     )
 }
+
+/// A manifest whose containers do a chore.
+pub(crate) fn chore(kind: &str, name: &str, args: &str, fields: &str) -> String {
+    let fields: String = fields.lines().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "kind: {kind}\nname: {name}\nspec:\n  image: {}\n  imagePullPolicy: Never\n  \
+         args: [chore, {args}]\n{fields}",
+        engine::IMAGE
+    )
+}

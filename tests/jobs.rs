@@ -4,17 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Cluster, engine};
-
-/// A manifest whose containers do a chore.
-fn chore(kind: &str, name: &str, args: &str, fields: &str) -> String {
-    let fields: String = fields.lines().map(|line| format!("  {line}\n")).collect();
-    format!(
-        "kind: {kind}\nname: {name}\nspec:\n  image: {}\n  imagePullPolicy: Never\n  \
-         args: [chore, {args}]\n{fields}",
-        engine::IMAGE
-    )
-}
+use crate::harness::{Cluster, chore, engine};
 
 /// Applies a manifest that comes to nothing, and returns what was said.
 fn fails(cluster: &Cluster, yaml: &str) -> String {

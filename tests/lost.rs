@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{Cluster, demo, engine};
+use serde_json::Value;
+
+use crate::harness::{Cluster, chore, demo, engine};
 
 /// The index of the agent that has the only copy of a workload that is placed.
 fn agent_of(cluster: &Cluster, workload: &str) -> usize {
@@ -64,4 +66,30 @@ fn agents_stop_what_is_exclusive_when_the_server_is_silent() {
     };
     cluster.eventually("all is as it should be", settled);
     assert!(kept.iter().all(|k| engine::running(&id).contains(k)));
+}
+
+/// Regression: whoever changed or deleted what a lost node has waited in vain for that node.
+#[test]
+fn what_is_changed_or_deleted_while_a_node_is_lost_is_done_without_it() {
+    let mut cluster = Cluster::start(2);
+    let id = cluster.id();
+    let watch = |every: &str| chore("Daemon", "watch", &format!("--every, {every}"), "");
+    cluster.apply(&demo("web", "replicas: 2"));
+    cluster.apply(&watch("30s"));
+    cluster.kill_agent(0);
+    cluster.eventually("its copy is replaced", |cluster| {
+        let on_n2 = |i: &&Value| i["node"] == "n2" && i["status"]["phase"] == "Running";
+        cluster.instances("web").iter().filter(on_n2).count() == 2
+    });
+    cluster.ok(&["scale", "web", "3", "--timeout", "60s"]);
+    cluster.apply(&demo("web", "env: { DEMO_MESSAGE: two }"));
+    cluster.apply(&watch("31s"));
+    let told = cluster.ok(&["describe", "workload", "watch"]);
+    assert!(told.contains("node n1 is lost"), "{told}");
+    cluster.ok(&["delete", "web", "--timeout", "60s"]);
+    cluster.start_agent(0);
+    cluster.eventually("the node has caught up", |cluster| {
+        let updated = cluster.workload("watch")["status"]["updated"] == 2;
+        updated && engine::running(&id).len() == 2
+    });
 }

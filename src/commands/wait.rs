@@ -23,7 +23,7 @@ pub(crate) struct Wait {
     /// What to wait for: settled (all that is wanted has been ready for `minReady`, and nothing else is
     /// there; a job has ended), ready (as many as are wanted have been for `minReady`, of whatever
     /// revision), running (as many as are wanted), completed (a job; 1 is the exit code if it failed) or
-    /// deleted (with all instances)
+    /// deleted (with all instances but those on lost nodes)
     #[arg(
         long = "for",
         value_enum,

@@ -75,9 +75,10 @@ pub(crate) enum Stop<'a> {
 /// Where `target` is on its way.
 pub(super) fn of(target: &Target, until: Until, scene: &Scene<'_>) -> Standing {
     let Some(workload) = scene.workload(target) else {
-        // A new workload of the same name has instances of its own.
+        // A new workload of the same name has instances of its own, and nobody knows when a lost node
+        // is back.
         let is_gone = scene.workloads.contains_key(&target.key.to_string())
-            || scene.instances_of(&target.key).is_empty();
+            || scene.instances_of(&target.key).iter().all(|i| i.node_lost);
         return match (until, is_gone) {
             (Until::Deleted, true) => Standing::Reached,
             (Until::Deleted, false) => Standing::Underway,
@@ -120,17 +121,25 @@ fn is_reached(workload: &Workload, until: Until, instances: &[&Instance], now: T
     }
 }
 
-/// Whether all that is wanted is available, and nothing else is there.
-///
-/// Workload and instances are watched apart, and what is shown last should be how things are; so
-/// the instances have to be as new as the workload.
+/// Whether all that is wanted is available, and nothing else is there, as far as anything can be
+/// done about it.
 fn is_settled(workload: &Workload, instances: &[&Instance], now: Timestamp) -> bool {
+    let status = &workload.status;
+    status.settled
+        && is_caught_up(workload, instances)
+        && are_available(workload, instances, status.ready, now, |_| true)
+}
+
+/// Whether the instances are as new as the workload. The two are watched apart, and what is
+/// shown last should be how things are.
+fn is_caught_up(workload: &Workload, instances: &[&Instance]) -> bool {
     // The instances of jobs come and go, and what became of them is in the status.
-    let caught_up = workload.manifest.spec.update().is_none()
-        || instances.len() == workload.status.wanted as usize;
-    workload.status.settled
-        && caught_up
-        && are_available(workload, instances, workload.status.wanted, now, |_| true)
+    if workload.manifest.spec.update().is_none() {
+        return true;
+    }
+    let seen = || instances.iter().filter(|i| !i.node_lost);
+    let serving = seen().filter(|i| serves(i)).count();
+    serving == workload.status.ready as usize && seen().all(|i| i.goal == Goal::Run)
 }
 
 fn is_rolled_back(status: &WorkloadStatus) -> bool {
@@ -248,9 +257,14 @@ pub(super) fn is_done(instance: &Instance, workload: Option<&Workload>) -> bool 
 pub(super) fn describe(target: &Target, until: Until, scene: &Scene<'_>) -> String {
     let name = &target.key.name;
     let Some(workload) = scene.workload(target) else {
-        return match scene.instances_of(&target.key).len() {
-            0 => format!("{name}: gone"),
-            left if until == Until::Deleted => format!("{name}: {left} left to stop"),
+        let instances = scene.instances_of(&target.key);
+        let lost = instances.iter().filter(|i| i.node_lost).count();
+        return match (instances.len() - lost, lost) {
+            (0, 0) => format!("{name}: gone"),
+            (0, lost) if until == Until::Deleted => {
+                format!("{name}: gone, but for {lost} on lost nodes: stopped when these are back")
+            }
+            (left, _) if until == Until::Deleted => format!("{name}: {left} left to stop"),
             _ => format!("{name}: deleted"),
         };
     };

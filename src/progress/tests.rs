@@ -99,6 +99,41 @@ fn settled_is_when_workload_and_instances_agree() {
     assert_eq!(World::default().standing(Until::Settled), Standing::Gone);
 }
 
+/// Regression: with a lost node nothing that had been there was ever settled, or deleted.
+#[test]
+fn what_is_on_lost_nodes_is_not_waited_for() {
+    let lost = |name: &str, goal| {
+        let mut instance = fixtures::instance(name, RUNNING);
+        instance.node_lost = true;
+        instance.goal = goal;
+        instance
+    };
+    let replacement = fixtures::instance("web-0-2", RUNNING);
+    let mut workload = fixtures::workload("web", 1, 1);
+    workload.status.reasons = vec!["node edge-2 is lost".to_owned()];
+    let instances = vec![replacement.clone(), lost("web-0-1", Goal::Stop)];
+    let replaced = World::with(vec![workload.clone()], instances.clone());
+    for until in [Until::Settled, Until::Done, Until::RolledBack] {
+        assert_eq!(replaced.standing(until), Standing::Reached, "{until:?}");
+    }
+    // A daemon has nothing in its place.
+    workload.status.wanted = 2;
+    let daemon = World::with(
+        vec![workload],
+        vec![replacement, lost("web-1-1", Goal::Run)],
+    );
+    assert_eq!(daemon.standing(Until::Settled), Standing::Reached);
+
+    let deleted = World::with(Vec::new(), instances);
+    assert_eq!(deleted.standing(Until::Deleted), Standing::Underway);
+    let deleted = World::with(Vec::new(), vec![lost("web-0-1", Goal::Stop)]);
+    assert_eq!(deleted.standing(Until::Deleted), Standing::Reached);
+    assert_eq!(
+        standing::describe(&target(), Until::Deleted, &deleted.scene()),
+        "web: gone, but for 1 on lost nodes: stopped when these are back"
+    );
+}
+
 #[test]
 fn running_does_not_mind_what_else_runs() {
     let mut workload = fixtures::workload("web", 2, 1);

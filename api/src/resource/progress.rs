@@ -27,9 +27,12 @@ pub struct WorkloadStatus {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub moving: u32,
     /// Whether all that is wanted is ready at this moment, and nothing else is there; of a job, whether
-    /// it has ended. How long an instance has been ready is in its `readySince`.
+    /// it has ended. How long an instance has been ready is in its `readySince`. What nothing can be
+    /// done about is not waited for: what is left on lost nodes, and a daemon's instances there and on
+    /// nodes that take nothing new.
     pub settled: bool,
-    /// Why it is not settled, the most frequent reason first; empty if it is.
+    /// What is wrong with it, the most frequent reason first. Of what is settled, this is only about
+    /// what is not waited for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     /// The last change of revision, of a kind that rolls.

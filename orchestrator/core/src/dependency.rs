@@ -42,7 +42,8 @@ fn unmet(cluster: &Cluster, key: &WorkloadKey, dependency: &Dependency) -> Optio
     let tally = Tally::of(cluster, other);
     let kind = other.manifest.kind;
     // Nothing is not enough, also of a workload of which nothing is wanted.
-    let enough = |count: u32| count > 0 && count >= tally.wanted;
+    // A daemon's instance on a lost node is not waited for: nobody knows when that is back.
+    let enough = |count: u32| count > 0 && count >= tally.wanted - tally.absent;
     let (met, wanted) = match dependency.condition {
         DependencyCondition::Started => (enough(tally.running), "be started"),
         DependencyCondition::Ready => (enough(tally.ready), "be ready"),

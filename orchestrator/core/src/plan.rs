@@ -42,6 +42,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fleet::Rule;
 use moves::{Move, Moves, Place, Spot, live};
 pub use scope::Scope;
 use scope::affected;
@@ -133,9 +134,12 @@ fn note_drained(txn: &mut Transaction) {
     }
 }
 
-/// How many instances of a daemon are wanted: one on each node that it may run on.
-pub(crate) fn daemon_nodes(cluster: &Cluster, workload: &WorkloadRecord) -> u32 {
-    daemon::wanted(cluster, workload)
+/// The nodes on each of which one instance of a daemon is wanted.
+pub(crate) fn daemon_nodes(
+    cluster: &Cluster,
+    workload: &WorkloadRecord,
+) -> BTreeMap<NodeName, Rule> {
+    daemon::nodes(cluster, workload)
 }
 
 /// When a schedule is next due; never, while it is suspended.

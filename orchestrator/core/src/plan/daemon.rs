@@ -35,9 +35,12 @@ pub(super) fn moves(cluster: &Cluster, workload: &WorkloadRecord, now: Timestamp
     replace::moves(&fleet, "the daemon may no longer run on the node")
 }
 
-/// How many instances of a daemon are wanted.
-pub(super) fn wanted(cluster: &Cluster, workload: &WorkloadRecord) -> u32 {
-    u32::try_from(seats(cluster, workload).len()).unwrap_or(u32::MAX)
+/// The nodes on each of which one instance of a daemon is wanted, and what may happen to it.
+pub(super) fn nodes(cluster: &Cluster, workload: &WorkloadRecord) -> BTreeMap<NodeName, Rule> {
+    let seats = seats(cluster, workload).into_values();
+    seats
+        .filter_map(|seat| Some((seat.pinned?, seat.rule)))
+        .collect()
 }
 
 /// The slots of a daemon. The instances remember which slot belongs to which node; a node that

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use windlass_api::{
-    resource::{RolloutState, RolloutStatus, WorkloadStatus},
+    resource::{RolloutState, RolloutStatus, Scheduling, WorkloadStatus},
     spec::WorkloadSpec,
     status::{NodeState, Phase},
 };
@@ -12,7 +12,7 @@ use super::job;
 
 use crate::{
     cluster::Cluster,
-    record::{InstanceRecord, RevisionKey, RolloutRecord, WorkloadRecord},
+    record::{InstanceRecord, NodeRecord, RevisionKey, RolloutRecord, WorkloadRecord},
     rollout::Bounds,
     tally::Tally,
 };
@@ -26,7 +26,6 @@ pub fn workload_status(cluster: &Cluster, record: &WorkloadRecord) -> WorkloadSt
         WorkloadSpec::Service(_) | WorkloadSpec::Daemon(_) => {}
     }
     let tally = Tally::of(cluster, record);
-    let reasons = reasons(cluster, record);
     let rolls = record.rollout.as_ref().is_some_and(|r| !r.state.is_over());
     WorkloadStatus {
         revision: record.revision,
@@ -35,11 +34,8 @@ pub fn workload_status(cluster: &Cluster, record: &WorkloadRecord) -> WorkloadSt
         ready: tally.ready,
         updated: tally.updated,
         moving: tally.moving,
-        settled: tally.updated == tally.wanted
-            && tally.left_over == 0
-            && reasons.is_empty()
-            && !rolls,
-        reasons,
+        settled: tally.is_in_order() && !rolls,
+        reasons: reasons(cluster, record),
         rollout: record
             .rollout
             .as_ref()
@@ -70,11 +66,11 @@ fn rollout_status(
     }
 }
 
-/// Why a workload is not what it should be, the most frequent reason first.
+/// What is wrong with a workload, the most frequent reason first.
 pub(super) fn reasons(cluster: &Cluster, record: &WorkloadRecord) -> Vec<String> {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for instance in cluster.instances_of(&record.manifest.key()) {
-        if let Some(reason) = trouble(cluster, instance) {
+        if let Some(reason) = trouble(cluster, record, instance) {
             *counts.entry(reason).or_default() += 1;
         }
     }
@@ -109,7 +105,11 @@ fn first_line(reason: &str) -> &str {
 }
 
 /// Why an instance is not what it should be, if there is more to say than that it is on its way.
-fn trouble(cluster: &Cluster, instance: &InstanceRecord) -> Option<String> {
+fn trouble(
+    cluster: &Cluster,
+    record: &WorkloadRecord,
+    instance: &InstanceRecord,
+) -> Option<String> {
     if instance.has_ended() {
         // Its job has drawn the consequences.
         return None;
@@ -117,10 +117,11 @@ fn trouble(cluster: &Cluster, instance: &InstanceRecord) -> Option<String> {
     if cluster.is_out_of_sight(instance) {
         return Some(format!("node {} is lost", instance.node.as_ref()?));
     }
-    if let Some(node) = instance
+    let node = instance
         .node
         .as_ref()
-        .and_then(|name| cluster.nodes.get(name))
+        .and_then(|name| cluster.nodes.get(name));
+    if let Some(node) = node
         && let NodeState::RuntimeUnhealthy { reason } = &node.state
     {
         return Some(format!(
@@ -129,7 +130,20 @@ fn trouble(cluster: &Cluster, instance: &InstanceRecord) -> Option<String> {
         ));
     }
     match &instance.status.phase {
+        Phase::Running { .. } if instance.pinned.is_some() => kept(record, instance, node?),
         Phase::Pending { reason } if reason.is_empty() => None,
         phase => phase.reason().map(str::to_owned),
     }
+}
+
+/// Why a daemon's instance stays although another revision is wanted.
+fn kept(record: &WorkloadRecord, instance: &InstanceRecord, node: &NodeRecord) -> Option<String> {
+    let stays = match node.scheduling {
+        Scheduling::Enabled | Scheduling::Removed { .. } => return None,
+        Scheduling::Cordoned => "is cordoned",
+        Scheduling::Draining { .. } => "drains",
+    };
+    let (node, revision) = (&node.name, instance.revision);
+    (revision != record.revision)
+        .then(|| format!("node {node} {stays}, and keeps revision {revision}"))
 }

@@ -147,7 +147,7 @@ fn is_met(cluster: &Cluster, key: &WorkloadKey, condition: DependencyCondition) 
     };
     let wanted = match &workload.manifest.spec {
         WorkloadSpec::Job(spec) => spec.completions.min(spec.parallelism) as usize,
-        _ => Wanted::of(cluster, workload).with_absent(),
+        _ => Wanted::of(cluster, workload).count(),
     };
     let instances = cluster.instances_of(key);
     let counted = instances.filter(|i| i.goal == Goal::Run && !cluster.is_out_of_sight(i));
@@ -177,17 +177,14 @@ pub(super) enum Seat {
 
 /// The seats of a workload.
 pub(super) struct Wanted {
-    /// Those that are counted on.
+    /// Those that are counted on: nobody can tell of those whose node is lost.
     pub(super) present: BTreeSet<Seat>,
-    /// Those of which nobody can tell, since their node is lost.
-    absent: BTreeSet<Seat>,
 }
 
 impl Wanted {
     pub(super) fn of(cluster: &Cluster, workload: &WorkloadRecord) -> Self {
         let mut wanted = Self {
             present: BTreeSet::new(),
-            absent: BTreeSet::new(),
         };
         if let WorkloadSpec::Service(spec) = &workload.manifest.spec {
             wanted.present = (0..spec.replicas).map(|n| Seat::Slot(Slot(n))).collect();
@@ -210,12 +207,9 @@ impl Wanted {
                     continue;
                 }
                 let free = node.state == NodeState::Ready && node.scheduling == Scheduling::Enabled;
-                let seat = Seat::Node(node.name.clone());
-                match (node.is_out_of_sight(), has_one(node)) {
-                    (true, true) => wanted.absent.insert(seat),
-                    (false, has_one) if free || has_one => wanted.present.insert(seat),
-                    _ => false,
-                };
+                if !node.is_out_of_sight() && (free || has_one(node)) {
+                    wanted.present.insert(Seat::Node(node.name.clone()));
+                }
             }
         }
         wanted
@@ -223,10 +217,6 @@ impl Wanted {
 
     fn count(&self) -> usize {
         self.present.len()
-    }
-
-    fn with_absent(&self) -> usize {
-        self.present.len() + self.absent.len()
     }
 
     /// The seat that an instance is for, if it is wanted.

@@ -118,6 +118,46 @@ fn a_cordoned_node_keeps_what_it_has_and_gets_nothing_new() {
     assert_eq!(world.live()[0].revision.0, 2);
 }
 
+/// Regression: whoever applied a change waited for nodes that take none, without an end.
+#[test]
+fn nodes_that_take_nothing_new_or_are_lost_are_not_waited_for() {
+    let mut world = World::new(3);
+    daemon(&mut world, json!({ "image": "nginx" }));
+    world.come_to_rest();
+    patch(&mut world, 1, json!({ "scheduling": "Cordoned" }));
+    daemon(&mut world, json!({ "image": "nginx:2" }));
+    assert!(!world.status("web").settled, "there are two others");
+    world.come_to_rest();
+    let status = world.status("web");
+    assert_eq!((status.wanted, status.ready, status.updated), (3, 3, 2));
+    assert!(status.settled, "{status:?}");
+    assert_eq!(
+        status.reasons,
+        ["node n1 is cordoned, and keeps revision 1"]
+    );
+    world.lose(3);
+    let spec = json!({ "image": "nginx", "dependsOn": [{ "workload": "web" }] });
+    world.apply("front", spec);
+    daemon(&mut world, json!({ "image": "nginx:3" }));
+    assert!(!world.status("web").settled, "there is one more");
+    world.come_to_rest();
+    let status = world.status("web");
+    assert_eq!((status.wanted, status.ready, status.updated), (3, 2, 1));
+    assert!(status.settled, "{status:?}");
+    assert!(
+        status.reasons.contains(&"node n3 is lost".to_owned()),
+        "{status:?}"
+    );
+    assert_eq!(world.status("front").ready, 1, "nor by what depends on it");
+    world.join(3);
+    world.run_agent(&node_name(3));
+    assert!(!world.status("web").settled, "it is back");
+    patch(&mut world, 1, json!({ "scheduling": "Enabled" }));
+    world.come_to_rest();
+    let status = world.status("web");
+    assert_eq!((status.updated, status.settled), (3, true), "{status:?}");
+}
+
 #[test]
 fn an_update_goes_node_by_node_and_past_a_lost_one() {
     let mut world = World::new(4);

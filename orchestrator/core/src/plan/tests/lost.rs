@@ -124,6 +124,28 @@ fn a_copy_is_waited_for_as_long_as_its_service_says() {
     assert_eq!(world.placed(), ["n1", "n2"]);
 }
 
+/// Regression: whoever applied a change waited for what is left on a lost node, without an end.
+#[test]
+fn a_service_is_settled_when_what_is_on_a_lost_node_has_been_replaced() {
+    let mut world = one_copy(json!({}));
+    world.lose(1);
+    assert!(!world.status("web").settled, "its only copy is not seen");
+    world.come_to_rest();
+    assert_eq!(world.placed(), ["n1", "n2"], "it may still be there");
+    let spec = json!({ "image": "nginx:2" });
+    for what in ["as it is", "updated"] {
+        let status = world.status("web");
+        assert_eq!((status.updated, status.settled), (1, true), "{what}");
+        assert_eq!(status.reasons, ["node n1 is lost"], "and says so: {what}");
+        world.apply("web", spec.clone());
+        world.come_to_rest();
+    }
+    world.join(1);
+    world.come_to_rest();
+    let status = world.status("web");
+    assert!(status.settled && status.reasons.is_empty(), "{status:?}");
+}
+
 #[test]
 fn a_copy_that_is_not_to_be_replaced_is_waited_for() {
     let mut world = one_copy(json!({ "disconnect": { "replace": false } }));
@@ -132,6 +154,7 @@ fn a_copy_that_is_not_to_be_replaced_is_waited_for() {
     for _ in 0..100 {
         world.wait(100);
         assert_eq!(world.placed(), ["n1"]);
+        assert!(!world.status("web").settled, "nothing is in its place");
     }
     world.join(1);
     world.come_to_rest();
