@@ -125,15 +125,12 @@ impl Docker {
         };
         let client = self.engine.client().await?;
         let inspect = client.inspect_container(&id.0, None::<InspectContainerOptions>);
-        match self
-            .engine
-            .call("read a container", READ_WITHIN, inspect)
-            .await
-        {
+        let doing = format!("read container {}", id.short());
+        match self.engine.call(&doing, READ_WITHIN, inspect).await {
             Ok(response) => {
                 let inspected = containers::inspected(&response).ok_or_else(|| Error {
                     kind: ErrorKind::Other,
-                    message: format!("docker does not tell the state of container {}", id.0),
+                    message: format!("docker does not tell the state of container {}", id.short()),
                 })?;
                 self.inspections().store(id, ticket, inspected.clone());
                 Ok(Some(inspected))
@@ -147,10 +144,8 @@ impl Docker {
     async fn adopt(&self, name: &str, wanted: &HashMap<String, String>) -> Result<ContainerId> {
         let client = self.engine.client().await?;
         let inspect = client.inspect_container(name, None::<InspectContainerOptions>);
-        let found = self
-            .engine
-            .call("read a container", READ_WITHIN, inspect)
-            .await?;
+        let doing = format!("read container {name}");
+        let found = self.engine.call(&doing, READ_WITHIN, inspect).await?;
         let labels = found.config.and_then(|c| c.labels).unwrap_or_default();
         let ours = [
             names::CLUSTER,
@@ -230,10 +225,8 @@ impl Docker {
     async fn restore_network(&self, id: &ContainerId) -> Result<()> {
         let client = self.engine.client().await?;
         let inspect = client.inspect_container(&id.0, None::<InspectContainerOptions>);
-        let found = self
-            .engine
-            .call("read a container", READ_WITHIN, inspect)
-            .await?;
+        let doing = format!("read container {}", id.short());
+        let found = self.engine.call(&doing, READ_WITHIN, inspect).await?;
         let labels = found.config.and_then(|c| c.labels).unwrap_or_default();
         if let Some((owner, namespace)) = names::owner_and_namespace(&labels) {
             // Docker names it by its name or by its id.
@@ -412,7 +405,10 @@ impl Runtime for Docker {
         let within = grace.as_std() + STOP_MARGIN;
         let result = self.engine.call("stop the container", within, stop).await;
         self.inspections().mark(id);
-        content_without(result)
+        match result {
+            Err(error) if error.kind == ErrorKind::BeingRemoved => Ok(()),
+            result => content_without(result),
+        }
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<()> {

@@ -113,6 +113,15 @@ impl Container {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerId(pub String);
 
+impl ContainerId {
+    /// It as people see it, in the engine's own lists.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        const CHARS: usize = 12;
+        &self.0[..self.0.floor_char_boundary(CHARS)]
+    }
+}
+
 /// The state of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContainerState {
@@ -163,6 +172,8 @@ pub enum ErrorKind {
     NameTaken,
     /// The container is not there.
     NoSuchContainer,
+    /// The container is being removed, and goes away by itself when the engine has done so.
+    BeingRemoved,
     /// There is no such file or folder in the container.
     NoSuchFile,
     /// The disk is full.
@@ -253,10 +264,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// Starts a container. Content if it runs.
     fn start(&self, id: &ContainerId) -> impl Future<Output = Result<()>> + Send;
 
-    /// Asks a container to stop, and kills it after `grace`. Content if it does not run or exist.
+    /// Asks a container to stop, and kills it after `grace`. Content if it does not run or exist,
+    /// or is being removed.
     fn stop(&self, id: &ContainerId, grace: Span) -> impl Future<Output = Result<()>> + Send;
 
-    /// Removes a container that does not run, with its anonymous volumes. Content if there is none.
+    /// Removes a container that does not run, with its anonymous volumes. Content if there is none,
+    /// but not if it is still being removed: that may take long, and is not to be asked for all the
+    /// time.
     fn remove(&self, id: &ContainerId) -> impl Future<Output = Result<()>> + Send;
 
     /// Removes volumes of an instance. Content with those that are not there.

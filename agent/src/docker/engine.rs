@@ -1,6 +1,11 @@
 //! The connection to an engine: where it is, and how long it may take to answer.
 
-use std::{env, future::Future, time::Duration};
+use std::{
+    env,
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest};
 use http::{HeaderName, HeaderValue};
@@ -11,6 +16,8 @@ use crate::runtime::{Error, ErrorKind, Result};
 
 /// Where Docker listens unless told otherwise.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+/// What is being done when an engine is asked for its version.
+const ASKING: &str = "ask docker for its version";
 /// How long the engine may take to tell something. It answers in milliseconds; ten seconds are
 /// for a machine that is busy with something else.
 pub(super) const READ_WITHIN: Duration = Duration::from_secs(10);
@@ -21,12 +28,30 @@ pub(super) const CHANGE_WITHIN: Duration = Duration::from_secs(60);
 /// [`Engine::call`] has limits of its own, and this one must never be the shorter.
 const BOLLARD_LIMIT_SECS: u64 = u64::MAX;
 
+/// The oldest version of the API that has all that is asked for: that of Docker 20.10, of the year
+/// 2020. An older engine leaves out what it does not know, like a namespace of its own for the
+/// control groups of a container, and says nothing.
+const API_VERSION_MIN: ApiVersion = ApiVersion(1, 41);
+
 /// An engine behind a Unix socket. It is connected to by the first call, and each call opens a
 /// connection of its own, so that an engine may come and go.
 #[derive(Debug)]
 pub(super) struct Engine {
     socket: String,
     client: OnceCell<bollard::Docker>,
+    /// Whether it is known that it can be worked with. Those who ask at the same time each find out.
+    suits: AtomicBool,
+}
+
+/// A version of the engine's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct ApiVersion(u32, u32);
+
+impl ApiVersion {
+    fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        Some(Self(major.parse().ok()?, minor.parse().ok()?))
+    }
 }
 
 impl Engine {
@@ -37,6 +62,7 @@ impl Engine {
         Ok(Self {
             socket: socket_path(address)?.to_owned(),
             client: OnceCell::new(),
+            suits: AtomicBool::new(false),
         })
     }
 
@@ -45,24 +71,48 @@ impl Engine {
         &self.socket
     }
 
-    /// The client, connected and with the version of the API that both sides speak.
+    /// The client of an engine that answers, and that can be worked with.
     pub(super) async fn client(&self) -> Result<&bollard::Docker> {
-        let doing = "ask docker for its version";
-        let connect = || async {
+        let client = self.client.get_or_try_init(|| async {
             bollard::Docker::connect_with_unix(
                 &self.socket,
                 BOLLARD_LIMIT_SECS,
                 API_DEFAULT_VERSION,
             )
-            .map_err(|error| self.translate(doing, error))?
-            .with_request_modifier(use_url_safe_credentials)
-            .negotiate_version()
-            .await
-            .map_err(|error| self.translate(doing, error))
-        };
-        // Callers that come meanwhile wait for the same cell, and each only as long as this.
-        self.limit(doing, READ_WITHIN, self.client.get_or_try_init(connect))
-            .await
+            .map(|client| client.with_request_modifier(use_url_safe_credentials))
+            .map_err(|error| self.translate(ASKING, error))
+        });
+        let client = client.await?;
+        if !self.suits.load(Ordering::Acquire) {
+            self.judge(client).await?;
+            self.suits.store(true, Ordering::Release);
+        }
+        Ok(client)
+    }
+
+    /// From now on another engine may answer behind the socket.
+    pub(super) fn doubt(&self) {
+        self.suits.store(false, Ordering::Release);
+    }
+
+    /// Whether the engine that answers can be worked with. Which version bollard is told to speak
+    /// does not matter, since it names none in its requests.
+    async fn judge(&self, client: &bollard::Docker) -> Result<()> {
+        let told = self.call(ASKING, READ_WITHIN, client.version()).await?;
+        let version = told.api_version.unwrap_or_default();
+        if ApiVersion::parse(&version).is_some_and(|version| version >= API_VERSION_MIN) {
+            return Ok(());
+        }
+        let ApiVersion(major, minor) = API_VERSION_MIN;
+        Err(Error {
+            kind: ErrorKind::Unreachable,
+            message: format!(
+                "docker at {} is too old: it is {} and speaks version {version} of its API, and \
+                 {major}.{minor} is needed; update docker to 20.10 or newer",
+                self.socket,
+                told.version.unwrap_or_default(),
+            ),
+        })
     }
 
     /// A client for calls whose response is a stream: the limit is for its beginning only.

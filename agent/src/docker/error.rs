@@ -119,8 +119,7 @@ fn classify(status: u16, message: &str) -> ErrorKind {
     } else if status == 409 && says(&["is already in use by container"]) {
         ErrorKind::NameTaken
     } else if status == 409 && says(&["marked for removal", "is already in progress"]) {
-        // It goes away by itself: for every caller the same as if it had gone.
-        ErrorKind::NoSuchContainer
+        ErrorKind::BeingRemoved
     } else if status == 400 || says(&INVALID) {
         ErrorKind::Invalid
     } else {
@@ -182,7 +181,7 @@ mod tests {
             (
                 409,
                 "removal of container a is already in progress",
-                ErrorKind::NoSuchContainer,
+                ErrorKind::BeingRemoved,
             ),
             (
                 409,

@@ -26,6 +26,16 @@ const KINDS: [&str; 8] = [
     "health_status",
 ];
 
+/// As long as it is there, the engine is the one that it was: one that goes away ends its events, and
+/// what answers after that may be another one.
+struct Acquaintance(Arc<Engine>);
+
+impl Drop for Acquaintance {
+    fn drop(&mut self) {
+        self.0.doubt();
+    }
+}
+
 /// The containers with which something happens from `now` on. Each event makes void what was read
 /// of its container.
 pub(super) async fn follow(
@@ -50,14 +60,14 @@ pub(super) async fn follow(
         .unwrap_or_else(PoisonError::into_inner)
         .mark_all();
 
-    let (engine, inspections) = (Arc::clone(engine), Arc::clone(inspections));
+    let (engine, inspections) = (Acquaintance(Arc::clone(engine)), Arc::clone(inspections));
     Ok(Box::pin(events.filter_map(move |event| {
         let id = match event {
             Ok(event) => event
                 .actor
                 .and_then(|actor| actor.id)
                 .map(|id| Ok(ContainerId(id))),
-            Err(error) => Some(Err(engine.translate("follow docker's events", error))),
+            Err(error) => Some(Err(engine.0.translate("follow docker's events", error))),
         };
         if let Some(Ok(id)) = &id {
             inspections

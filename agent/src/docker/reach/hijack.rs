@@ -40,9 +40,9 @@ pub(super) async fn start(
     options: &ExecOptions,
 ) -> Result<Running> {
     const DOING: &str = "start the command";
-    let version = engine.client().await?.client_version();
+    engine.client().await?;
     let body = json!({ "Detach": false, "Tty": options.terminal.is_some() }).to_string();
-    let request = Request::post(format!("/v{version}/exec/{}/start", exec.0))
+    let request = Request::post(format!("/exec/{}/start", exec.0))
         .header(header::HOST, "docker")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONNECTION, "Upgrade")
