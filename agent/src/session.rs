@@ -72,6 +72,8 @@ pub(crate) enum Error {
     Refused { reason: String },
     #[error("the server was silent for {} s", .0.as_secs_f32())]
     Silent(Duration),
+    #[error("what the server was told of this machine is no longer so; it is told anew")]
+    Outdated,
     #[error("the server sent a frame out of turn")]
     OutOfTurn,
     #[error(transparent)]
@@ -124,6 +126,8 @@ impl<D: Dial> Session<D> {
         attempts: &mut Attempts,
         shutdown: &CancellationToken,
     ) -> Result<(), Error> {
+        // Before it is told, so that no change is missed.
+        let machine = self.board.machine.subscribe();
         let greeting = async {
             let socket = self.dial.dial(SESSION_PATH).await?;
             self.greet(socket).await
@@ -141,7 +145,9 @@ impl<D: Dial> Session<D> {
         let began = Instant::now();
         let mut conversation =
             Conversation::new(link, &welcome, &self.ledger, &self.board, &self.requests);
-        let result = conversation.run(&mut self.failures, shutdown).await;
+        let result = conversation
+            .run(&mut self.failures, machine, shutdown)
+            .await;
         // One that ends at once was in vain, too.
         if began.elapsed() > RECONNECT_MAX {
             attempts.in_vain = 0;

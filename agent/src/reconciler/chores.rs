@@ -9,6 +9,10 @@ use windlass_api::ids::{InstanceId, Namespace};
 use super::state::InUse;
 use crate::runtime::{EngineInfo, Owner, Result, Runtime};
 
+/// How often the engine is asked about its machine: it may have been updated, or replaced, so
+/// quickly that nobody saw it missing. To tell takes it some hundredths of a second.
+const INFO_INTERVAL: Duration = Duration::from_secs(300);
+
 /// How often images are listed that somebody else may have pulled or removed.
 const IMAGES_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -44,7 +48,7 @@ pub(super) enum Done {
 /// Knows what is due.
 #[derive(Debug)]
 pub(super) struct Chores {
-    info_due: bool,
+    info_at: Instant,
     images_at: Instant,
     volumes_at: Instant,
     prune_at: Instant,
@@ -55,7 +59,7 @@ impl Chores {
     /// Everything is due.
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            info_due: true,
+            info_at: now,
             images_at: now,
             volumes_at: now,
             prune_at: now,
@@ -64,8 +68,8 @@ impl Chores {
     }
 
     /// The engine answers again, and may be another one.
-    pub(super) fn engine_is_back(&mut self) {
-        self.info_due = true;
+    pub(super) fn engine_is_back(&mut self, now: Instant) {
+        self.info_at = now;
     }
 
     /// An image was made ready, and may be a new one.
@@ -80,8 +84,8 @@ impl Chores {
 
     /// The next thing to do. `in_use` is what is in use if nothing else is being done.
     pub(super) fn next(&mut self, now: Instant, in_use: Option<InUse>) -> Option<Chore> {
-        if self.info_due {
-            self.info_due = false;
+        if now >= self.info_at {
+            self.info_at = now + INFO_INTERVAL;
             return Some(Chore::Info);
         }
         if now >= self.images_at {
@@ -101,7 +105,7 @@ impl Chores {
     pub(super) fn finished(&mut self, done: &Done, now: Instant) {
         match done {
             Done::Info(Ok(_)) | Done::Images(_) | Done::VolumesPruned(Ok(())) => {}
-            Done::Info(Err(_)) => self.info_due = true,
+            Done::Info(Err(_)) => self.info_at = now,
             Done::VolumesPruned(Err(_)) => self.volumes_at = now + PRUNE_RETRY,
             Done::NetworksPruned(kept, Ok(())) => self.pruned = Some(kept.clone()),
             Done::NetworksPruned(_, Err(_)) => self.prune_at = now + PRUNE_RETRY,
@@ -121,5 +125,25 @@ pub(super) async fn carry_out<R: Runtime>(runtime: Arc<R>, owner: Owner, chore: 
         Chore::PruneVolumes(keep) => {
             Done::VolumesPruned(runtime.prune_volumes(&owner, &keep).await)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found with a pretended engine: Docker was updated between two lists, and its new version
+    /// was not asked for.
+    #[test]
+    fn an_engine_that_was_never_missed_is_asked_about_its_machine_again() {
+        let start = Instant::now();
+        let mut chores = Chores::new(start);
+        let mut next = |at| chores.next(at, None);
+        assert_eq!(next(start), Some(Chore::Info));
+        assert_eq!(next(start), Some(Chore::Images));
+        assert_eq!(next(start + IMAGES_INTERVAL / 2), None);
+        assert_eq!(next(start + INFO_INTERVAL), Some(Chore::Info));
+        assert_eq!(next(start + INFO_INTERVAL), Some(Chore::Images));
+        assert_eq!(next(start + INFO_INTERVAL), None);
     }
 }

@@ -154,7 +154,7 @@ impl Mind {
                 self.state.listed(looked.number, containers);
                 if self.engine == Engine::Silent {
                     tracing::info!("the container engine answers again");
-                    self.chores.engine_is_back();
+                    self.chores.engine_is_back(now);
                 }
                 self.engine = Engine::Answers;
                 publish(&self.board.health, RuntimeHealth::Healthy);

@@ -20,7 +20,7 @@ use super::{
     link::Link,
 };
 use crate::{
-    board::{Board, Snapshot, publish},
+    board::{Board, Machine, Snapshot, publish},
     fence::Beats,
     ledger::{self, Ledger, Verdict},
     slot::{Slot, at},
@@ -98,10 +98,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         self.link.close().await;
     }
 
-    /// Talks until `shutdown`, or until the connection is of no more use.
+    /// Talks until `shutdown`, or until the connection is of no more use: also when `machine`
+    /// changes, which the server is told of in a greeting.
     pub(super) async fn run(
         &mut self,
         failures: &mut mpsc::Receiver<Failure>,
+        mut machine: watch::Receiver<Option<Machine>>,
         shutdown: &CancellationToken,
     ) -> Result<(), Error> {
         let mut heartbeat = heartbeats(self.heartbeat);
@@ -122,6 +124,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 frame = self.link.next(), if self.accepting.is_empty() => self.hear(frame?).await?,
                 judged = self.accepting.next() => self.judged(judged).await?,
                 _ = heartbeat.tick() => self.beat().await?,
+                Ok(()) = machine.changed() => return Err(Error::Outdated),
                 Ok(()) = health.changed() => self.send_health().await?,
                 Ok(()) = snapshot.changed() => self.dialogue.report_soon(Instant::now()),
                 () = at(self.dialogue.report_at()) => self.report(&mut snapshot).await?,

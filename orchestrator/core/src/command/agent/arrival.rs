@@ -86,8 +86,28 @@ pub(super) fn note(txn: &mut Transaction, known: Option<&NodeRecord>, record: &N
         Some(_) => {}
     }
     if let Some(node) = known {
+        note_engine(txn, node, record);
         note_declared(txn, node, record);
     }
+}
+
+/// Says that the engine of a node is another one.
+fn note_engine(txn: &mut Transaction, before: &NodeRecord, now: &NodeRecord) {
+    let (before, id) = (&before.info.engine_id, &now.info.engine_id);
+    if before == id || before.is_empty() || id.is_empty() {
+        return;
+    }
+    let message = format!(
+        "its Docker engine is {id} and was {before}: what ran on that one is not seen any more, \
+         and is started again"
+    );
+    let name = now.name.clone();
+    txn.event(
+        Subject::Node { name },
+        Severity::Warning,
+        "EngineReplaced",
+        message,
+    );
 }
 
 /// Says once if an agent was started with labels or taints that are not those of its node.
@@ -161,6 +181,27 @@ mod tests {
         assert_eq!(event.reason, "TakenOver");
         // The one before is another agent now, and refused while its successor is connected.
         assert!(let_in(&mut txn, &hello(1, "e1")).is_err());
+    }
+
+    #[test]
+    fn that_the_engine_is_another_one_is_said_once() {
+        let mut txn = transaction();
+        let told = |txn: &Transaction| {
+            let events = txn.cluster().events.values();
+            let replaced = events.filter(|event| event.reason == "EngineReplaced");
+            replaced
+                .map(|event| event.message.clone())
+                .collect::<Vec<_>>()
+        };
+        for engine in ["", "e1", "e1", "", "e1"] {
+            let_in(&mut txn, &hello(1, engine)).unwrap();
+            assert_eq!(told(&txn), Vec::<String>::new());
+        }
+        let_in(&mut txn, &hello(1, "e2")).unwrap();
+        let_in(&mut txn, &hello(1, "e2")).unwrap();
+        let told = told(&txn);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("is e2 and was e1"), "{told:?}");
     }
 
     #[test]
