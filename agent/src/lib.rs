@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use windlass_api::{
-    clock,
+    clock::Clock,
     expression::Taint,
     ids::NodeName,
     quantity::{CpuMillis, MemoryBytes},
@@ -308,7 +308,7 @@ impl<D: Dial, R: Runtime + Reach> Parts<D, R> {
             self.runtime,
             owner,
             local,
-            Arc::new(clock::now),
+            Clock::default(),
             self.board,
             may_run,
         );

@@ -5,7 +5,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use tokio::{
     sync::{Notify, watch},
     task::JoinError,
@@ -13,6 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use windlass_api::{
+    clock::Clock,
     ids::{AgentId, ClusterId},
     wire::RuntimeHealth,
 };
@@ -41,9 +41,6 @@ const RELIST_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the end waits for steps. A stop may take longer: the engine carries it out without us.
 const FINISH_LIMIT: Duration = Duration::from_secs(5);
-
-/// Reads the time of day.
-pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Who the agent is, and what it was told about its machine.
 #[derive(Debug, Clone)]
@@ -207,7 +204,7 @@ impl<R: Runtime> Reconciler<R> {
 
     /// Tells the prober what runs.
     fn probe(&mut self) {
-        self.prober.observe(&self.mind.subjects(), (self.clock)());
+        self.prober.observe(&self.mind.subjects(), self.clock.now());
     }
 
     fn ended(&mut self, ended: Ended) {
@@ -223,7 +220,7 @@ impl<R: Runtime> Reconciler<R> {
 
     fn finish(&mut self, outcome: Outcome) {
         let now = Instant::now();
-        match self.mind.finished(outcome, now, (self.clock)()) {
+        match self.mind.finished(outcome, now, self.clock.now()) {
             Then::Plan => self.act(),
             Then::List => self.mind.look_soon(now),
         }
@@ -231,7 +228,7 @@ impl<R: Runtime> Reconciler<R> {
 
     /// Does what is to be done now.
     fn act(&mut self) {
-        let (now, wall) = (Instant::now(), (self.clock)());
+        let (now, wall) = (Instant::now(), self.clock.now());
         let Some(Deeds { steps, failed }) = self.mind.act(self.prober.healths(), now, wall) else {
             return;
         };

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use windlass_api::clock;
+use windlass_api::clock::Clock;
 use windlass_core::{cluster::Cluster, lease::CHECK_INTERVAL, plan::Report};
 
 use crate::{
@@ -43,6 +43,7 @@ pub(crate) struct Controller {
     metrics: Arc<Metrics>,
     commands: mpsc::Receiver<Command>,
     started: Instant,
+    clock: Clock,
 }
 
 impl Controller {
@@ -51,17 +52,19 @@ impl Controller {
         cluster: Cluster,
         committer: Committer,
         metrics: Arc<Metrics>,
+        clock: Clock,
     ) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(QUEUE_DEPTH);
         let brain = Brain::new(cluster, Arc::clone(&metrics), Box::new(Uuid::new_v4));
         let started = Instant::now();
-        let handle = brain.handle(sender, started);
+        let handle = brain.handle(sender, started, clock.clone());
         let controller = Self {
             brain,
             committer,
             metrics,
             commands,
             started,
+            clock,
         };
         (controller, handle)
     }
@@ -93,13 +96,16 @@ impl Controller {
 
     fn now(&self) -> Now {
         Now {
-            wall: clock::now(),
+            wall: self.clock.now(),
             moment: self.started.elapsed(),
         }
     }
 
     fn until_wake(&self) -> Duration {
-        let wake = self.brain.wake().map(|at| at.duration_since(clock::now()));
+        let wake = self
+            .brain
+            .wake()
+            .map(|at| at.duration_since(self.clock.now()));
         wake.and_then(|d| Duration::try_from(d).ok())
             .unwrap_or_default()
     }
@@ -117,7 +123,7 @@ impl Controller {
     async fn maintain(&self) -> Result<(), store::Error> {
         let done = self
             .committer
-            .maintain(clock::now(), ExportWhen::Due)
+            .maintain(self.clock.now(), ExportWhen::Due)
             .await?;
         match done.export {
             Task::NotDue => {}

@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use windlass_api::{
-    clock,
+    clock::Clock,
     event::{Severity, Subject},
     ids::{ClusterId, Epoch, Version},
 };
@@ -40,6 +40,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The program that checks the store before this process opens it; see [`store`].
     pub verifier: Option<store::Verifier>,
+    /// What tells the time of day.
+    pub clock: Clock,
 }
 
 /// Why a server did not start, or ended by itself.
@@ -72,7 +74,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let store = open(&config).await?;
-    serve(Box::new(store), listener, shutdown).await
+    serve(Box::new(store), config.clock, listener, shutdown).await
 }
 
 async fn open(config: &Config) -> Result<store::DiskStore, Error> {
@@ -86,11 +88,12 @@ async fn open(config: &Config) -> Result<store::DiskStore, Error> {
 /// Serves the state that `store` holds.
 async fn serve(
     store: Box<dyn store::Store>,
+    clock: Clock,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let committer = store::Committer::spawn(store)?;
-    let cluster = load(&committer).await?;
+    let cluster = load(&committer, clock.now()).await?;
     for what in cluster.inconsistencies() {
         tracing::error!(what, "the state is inconsistent");
     }
@@ -107,7 +110,7 @@ async fn serve(
     }
     let metrics = Arc::new(metrics::Metrics::new());
     let (controller, handle) =
-        controller::Controller::new(cluster, committer, Arc::clone(&metrics));
+        controller::Controller::new(cluster, committer, Arc::clone(&metrics), clock);
     let sessions = Arc::new(sessions::Sessions::default());
     let router = http::router(handle, Arc::clone(&metrics), sessions, shutdown.clone());
 
@@ -156,10 +159,10 @@ async fn serve(
 }
 
 /// The state that a server begins with. What it makes of a new or restored store is durable.
-async fn load(committer: &store::Committer) -> Result<Cluster, Error> {
+async fn load(committer: &store::Committer, now: Timestamp) -> Result<Cluster, Error> {
     let records = committer.load().await?;
     let loaded = codec::decode(&records, ClusterId(Uuid::new_v4()))?;
-    let Some((begun, batch)) = begin(&loaded, records.epoch, clock::now()) else {
+    let Some((begun, batch)) = begin(&loaded, records.epoch, now) else {
         return Ok(loaded);
     };
     drop(records);

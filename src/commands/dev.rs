@@ -20,6 +20,7 @@ use windlass_api::{
     DEFAULT_ADDRESS,
     apply::ApplyRequest,
     client::{Client, Precondition, Selection},
+    clock::Clock,
     duration::Span,
     ids::{ClusterId, Namespace, NodeName},
     problem::Code,
@@ -252,6 +253,7 @@ impl Cluster {
         let config = windlass_orchestrator::Config {
             data_dir: state.dir.join("server"),
             verifier: Some(server::verifier()?),
+            clock: Clock::default(),
         };
         let shutdown = cluster.server_shutdown.clone();
         cluster.tasks.spawn(async move {

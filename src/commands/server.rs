@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use windlass_api::DEFAULT_ADDRESS;
+use windlass_api::{DEFAULT_ADDRESS, clock::Clock};
 use windlass_orchestrator::{
     Config,
     lease::{HEARTBEAT, LOST_AFTER, RETURN_GRACE},
@@ -52,6 +52,7 @@ impl Server {
         let config = Config {
             data_dir,
             verifier: Some(verifier()?),
+            clock: Clock::default(),
         };
         process::run(async |shutdown| {
             let listener = process::listen(self.listen).await?;

@@ -51,7 +51,7 @@ impl Rig {
             Arc::new(fake.clone()),
             owner(),
             local(),
-            Arc::new(move || clock.now()),
+            Clock::new(move || clock.now()),
             Arc::clone(&board),
             held.subscribe(),
         );

@@ -13,7 +13,10 @@ use tokio::{
     time::Instant,
 };
 use uuid::Uuid;
-use windlass_api::ids::{NodeName, Version};
+use windlass_api::{
+    clock::Clock,
+    ids::{NodeName, Version},
+};
 use windlass_core::{
     cluster::Cluster,
     command::{self, Applied, Refusal},
@@ -120,7 +123,12 @@ impl Brain {
     }
 
     /// How others see it, and send it `commands`. Its moments count from `started`.
-    pub(crate) fn handle(&self, commands: mpsc::Sender<Command>, started: Instant) -> Handle {
+    pub(crate) fn handle(
+        &self,
+        commands: mpsc::Sender<Command>,
+        started: Instant,
+        clock: Clock,
+    ) -> Handle {
         Handle {
             commands,
             state: self.state.subscribe(),
@@ -129,6 +137,7 @@ impl Brain {
             storage: self.storage.subscribe(),
             leases: Arc::clone(&self.leases),
             started,
+            clock,
         }
     }
 

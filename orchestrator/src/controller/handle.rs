@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use windlass_api::{
+    clock::Clock,
     ids::{Epoch, Generation, NodeName},
     wire::{Hello, Observed, RuntimeHealth},
 };
@@ -62,6 +64,7 @@ pub struct Handle {
     pub(super) storage: watch::Receiver<Storage>,
     pub(super) leases: Arc<Mutex<Leases>>,
     pub(super) started: Instant,
+    pub(super) clock: Clock,
 }
 
 /// The agent that speaks for a node when one connects that says it does.
@@ -97,6 +100,12 @@ impl Handle {
     #[must_use]
     pub fn state(&self) -> Cluster {
         self.state.borrow().clone()
+    }
+
+    /// The time of day, as the controller has it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Tells of every new state.

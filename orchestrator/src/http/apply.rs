@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::{Extension, Json, extract::State};
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 use windlass_api::{
     apply::{ApplyResponse, ApplyResult, PlanView},
-    clock,
     ids::Uid,
     resource::Manifest,
     validate::{FieldError, RESOURCES_PER_CALL_MAX, validate},
@@ -61,7 +61,7 @@ pub(super) async fn apply(
         authorise(&caller, need, Some(&manifest.namespace))?;
     }
     if query.dry_run {
-        let mut planned = dry_run(api.handle.state(), manifests).await?;
+        let mut planned = dry_run(api.handle.state(), manifests, api.handle.now()).await?;
         let reach = caller.reach();
         if let Some(plan) = &mut planned.plan {
             // What is in the way of one namespace may be in another.
@@ -84,10 +84,14 @@ pub(super) async fn apply(
 
 /// What applying would lead to, found by the code that would do it, on a copy of the state. The
 /// plan has everything that would be done at that moment.
-async fn dry_run(state: Cluster, manifests: Vec<Manifest>) -> Result<ApplyResponse, Error> {
+async fn dry_run(
+    state: Cluster,
+    manifests: Vec<Manifest>,
+    now: Timestamp,
+) -> Result<ApplyResponse, Error> {
     // A large plan takes some 100 ms, for which no thread of the server's own must be held.
     let planning = tokio::task::spawn_blocking(move || {
-        let mut txn = Transaction::new(&state, clock::now());
+        let mut txn = Transaction::new(&state, now);
         let uids: Vec<Uid> = manifests.iter().map(|_| Uid(Uuid::new_v4())).collect();
         let applied = command::apply(&mut txn, &manifests, &uids)?;
         let steps = plan(&mut txn, &Scope::All).steps;

@@ -5,10 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use axum::{Json, extract::State};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use windlass_api::{
-    clock,
-    rebalance::{MOVES_MAX, PlannedMove, RebalanceRequest, RebalanceResponse},
-};
+use windlass_api::rebalance::{MOVES_MAX, PlannedMove, RebalanceRequest, RebalanceResponse};
 use windlass_core::{
     cluster::Cluster,
     plan::rebalance::{self, Proposal},
@@ -38,9 +35,9 @@ pub(super) async fn rebalance(
     // On a large cluster it takes a while, for which neither the one writer nor a thread of the
     // server's own must be held. What has changed until it is asked for stays where it is.
     let only: BTreeSet<_> = workloads.into_iter().collect();
-    let finding = tokio::task::spawn_blocking(move || {
-        rebalance::propose(&state, &only, clock::now(), MOVES_MAX)
-    });
+    let now = api.handle.now();
+    let finding =
+        tokio::task::spawn_blocking(move || rebalance::propose(&state, &only, now, MOVES_MAX));
     let Proposal { mut moves, more } = match finding.await {
         Ok(proposal) => proposal,
         Err(error) => match error.try_into_panic() {

@@ -8,7 +8,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use windlass_api::{clock, problem::Code, resource::ServerInfo};
+use windlass_api::{problem::Code, resource::ServerInfo};
 
 use super::Api;
 use crate::{
@@ -28,7 +28,7 @@ pub(super) async fn info(State(api): State<Arc<Api>>) -> Json<ServerInfo> {
         cluster: cluster.record.id.0,
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         version: cluster.version,
-        time: Some(clock::now()),
+        time: Some(api.handle.now()),
     })
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
 use windlass_api::{
+    clock::Clock,
     ids::{AgentId, ClusterId, NodeName},
     problem::{Code, PROBLEM_JSON, Problem},
     quantity::{CpuMillis, MemoryBytes},
@@ -70,7 +71,8 @@ impl Server {
         let committer = Committer::spawn(Box::new(store.clone())).unwrap();
         let metrics = Arc::new(Metrics::new());
         let cluster = Cluster::new(ClusterId(Uuid::new_v4()));
-        let (controller, handle) = Controller::new(cluster, committer, Arc::clone(&metrics));
+        let (controller, handle) =
+            Controller::new(cluster, committer, Arc::clone(&metrics), Clock::default());
         let shutdown = CancellationToken::new();
         tokio::spawn(controller.run(shutdown.clone()));
         let sessions = Arc::new(Sessions::default());
