@@ -5,7 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Cluster, demo, engine,
+    Cluster, Docker, demo, engine,
     proxy::{Mode, Proxy},
 };
 
@@ -13,7 +13,7 @@ fn outage(mode: Mode, during: Duration) {
     engine::ensure_image();
     let dir = TempDir::new().unwrap();
     let proxy = Proxy::start(dir.path());
-    let cluster = Cluster::start_with(1, Some(proxy.address()));
+    let cluster = Cluster::start_with(1, Docker::Through(proxy.address()));
     cluster.apply(&demo("web", "replicas: 2"));
     let id = cluster.id();
     let containers = engine::running(&id);

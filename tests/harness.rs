@@ -26,6 +26,18 @@ pub(crate) const WINDLASS: &str = env!("CARGO_BIN_EXE_windlass");
 /// continuous integration are slow and shared.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The Docker engine that agents drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Docker {
+    /// The machine's, where it usually is.
+    Machine,
+    /// The machine's, through this socket.
+    Through(String),
+    /// A pretended one at this socket, of which nothing is left after the test.
+    #[allow(dead_code, reason = "only tests on a pretended engine use it")]
+    Pretended(String),
+}
+
 /// A server and its agents, in processes of their own. What they made is removed when this is
 /// dropped, also after a failure.
 pub(crate) struct Cluster {
@@ -33,31 +45,52 @@ pub(crate) struct Cluster {
     pub(crate) address: SocketAddr,
     server: Option<Child>,
     agents: Vec<(String, Option<Child>)>,
-    docker: Option<String>,
+    docker: Docker,
 }
 
 impl Cluster {
     /// Starts a server and `nodes` agents, and waits until they are ready.
     pub(crate) fn start(nodes: usize) -> Self {
-        Self::start_with(nodes, None)
+        Self::start_with(nodes, Docker::Machine)
     }
 
-    /// The same, with agents that reach Docker at this socket.
-    pub(crate) fn start_with(nodes: usize, docker: Option<String>) -> Self {
-        engine::ensure_image();
-        let mut cluster = Self {
+    /// The same, with agents that drive this engine.
+    pub(crate) fn start_with(nodes: usize, docker: Docker) -> Self {
+        let mut cluster = Self::at(free_address(), docker);
+        cluster.start_server();
+        cluster.join(nodes);
+        cluster
+    }
+
+    /// Starts agents of a server that runs elsewhere, and waits until they are ready.
+    #[allow(dead_code, reason = "only tests on a pretended engine use it")]
+    pub(crate) fn joined_to(server: SocketAddr, nodes: usize, docker: Docker) -> Self {
+        let mut cluster = Self::at(server, docker);
+        cluster.join(nodes);
+        cluster
+    }
+
+    /// A cluster whose server is to listen there; without nodes.
+    fn at(address: SocketAddr, docker: Docker) -> Self {
+        if !matches!(docker, Docker::Pretended(_)) {
+            engine::ensure_image();
+        }
+        Self {
             dir: TempDir::new().expect("a temporary directory"),
-            address: free_address(),
+            address,
             server: None,
             agents: Vec::new(),
             docker,
-        };
-        cluster.start_server();
-        for n in 1..=nodes {
-            cluster.agents.push((format!("n{n}"), None));
-            cluster.start_agent(n - 1);
         }
-        cluster.eventually("all nodes are ready", |cluster| {
+    }
+
+    /// Starts `nodes` agents, and waits until they are ready.
+    fn join(&mut self, nodes: usize) {
+        for n in 1..=nodes {
+            self.agents.push((format!("n{n}"), None));
+            self.start_agent(n - 1);
+        }
+        self.eventually("all nodes are ready", |cluster| {
             let ready = |node: &Value| node["status"]["state"] == "Ready";
             cluster
                 .list("nodes")
@@ -66,7 +99,6 @@ impl Cluster {
                 .count()
                 == nodes
         });
-        cluster
     }
 
     pub(crate) fn server_dir(&self) -> PathBuf {
@@ -174,8 +206,8 @@ impl Cluster {
         let mut command = Command::new(WINDLASS);
         command.args(["agent", "--node", &name, "--server", &self.url()]);
         command.arg("--data-dir").arg(self.dir.path().join(&name));
-        if let Some(docker) = &self.docker {
-            command.args(["--docker", docker]);
+        if let Docker::Through(address) | Docker::Pretended(address) = &self.docker {
+            command.args(["--docker", address]);
         }
         let log = self.log(&format!("{name}.log"));
         let child = command
@@ -194,6 +226,13 @@ impl Cluster {
     /// SIGKILL.
     pub(crate) fn kill_agent(&mut self, index: usize) {
         kill(&mut self.agents[index].1);
+    }
+
+    /// Whether an agent that was started has not ended.
+    #[allow(dead_code, reason = "only tests on a pretended engine use it")]
+    pub(crate) fn agent_runs(&mut self, index: usize) -> bool {
+        let agent = self.agents[index].1.as_mut().expect("it was started");
+        agent.try_wait().expect("it can be waited for").is_none()
     }
 
     /// SIGTERM, and waits for the end.
@@ -356,6 +395,9 @@ impl Drop for Cluster {
         kill(&mut self.server);
         for (_, agent) in &mut self.agents {
             kill(agent);
+        }
+        if matches!(self.docker, Docker::Pretended(_)) {
+            return;
         }
         let id = id.or_else(|| engine::cluster_in(self.dir.path()));
         if let Some(id) = id {
