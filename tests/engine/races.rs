@@ -37,6 +37,7 @@ fn a_container_that_vanishes_between_create_and_start_is_made_again_once() {
         site.deeds_of_ready_node(),
         ["create web-0-2", "create web-0-2", "start web-0-2"]
     );
+    assert_eq!(site.status("web")["restarts"], 0, "it never ran before");
 }
 
 #[test]
@@ -90,4 +91,5 @@ fn a_container_that_is_marked_for_removal_is_started_when_it_is_not() {
         site.deeds_of_ready_node(),
         ["create web-0-2", "start web-0-2"]
     );
+    assert_eq!(site.status("web")["restarts"], 0, "it never ran before");
 }
