@@ -114,3 +114,16 @@ pub(crate) fn printable(text: &str) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
+
+/// A line of a log, as it is shown below what it explains.
+pub(crate) fn quoted(line: &str) -> String {
+    format!("  | {}", printable(line))
+}
+
+/// The lines of a log that stand below the first line of a reason.
+pub(crate) fn quoted_log(reason: &str) -> Vec<String> {
+    let lines = reason.lines().skip(1);
+    lines
+        .map(|line| quoted(line.strip_prefix("  ").unwrap_or(line)))
+        .collect()
+}

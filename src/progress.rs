@@ -215,10 +215,7 @@ async fn out_of_time(
     let detail = format!("{} not {} after {limit}", names.join(", "), until.name());
     let failure = Failure::new(Exit::Timeout, detail).notes(notes);
     match late.first() {
-        Some(target) => failure.hint(format!(
-            "nothing was undone; see `windlass describe workload {} -n {}`, or wait longer with --timeout",
-            target.key.name, target.key.namespace
-        )),
+        Some(target) => failure.hint(stop::what_to_do_late(&target.key, scene.workload(target))),
         None => failure,
     }
 }

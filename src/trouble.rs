@@ -8,7 +8,7 @@ use windlass_api::{
     wire::LogOptions,
 };
 
-use crate::output::printable;
+use crate::output::quoted;
 
 /// How many instances are looked at: most copies of a workload fail for one reason.
 const INSTANCES_MAX: usize = 3;
@@ -37,7 +37,7 @@ impl Trouble {
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("{}: {}", self.instance, self.reason)];
         match &self.log {
-            Ok(log) => lines.extend(log.iter().map(|line| format!("  | {}", printable(line)))),
+            Ok(log) => lines.extend(log.iter().map(|line| quoted(line))),
             Err(why) => lines.push(format!("  (its log cannot be read: {why})")),
         }
         lines

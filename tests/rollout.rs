@@ -207,6 +207,99 @@ fn canaries_are_promoted_and_aborted() {
     assert!(cluster.instances("web").iter().all(|i| i["revision"] == 3));
 }
 
+/// A canary that ends a moment after each start is ready in between, since it has no probe.
+#[test]
+fn a_canary_that_ends_again_and_again_does_as_its_policy_says_and_the_old_ones_serve() {
+    let cluster = Cluster::start(1);
+    let spec = |policy: &str, fields: &str| {
+        let update = format!("update: {{ canary: 1, onFailure: {policy} }}");
+        demo("web", &format!("replicas: 2\n{update}\n{fields}"))
+    };
+    let ends = |policy: &str| {
+        let env = format!("DEMO_MESSAGE: {policy}, DEMO_EXIT_AFTER: 300ms, DEMO_EXIT_CODE: '3'");
+        spec(policy, &format!("env: {{ {env} }}"))
+    };
+    cluster.apply(&spec("rollback", ""));
+    let id = cluster.id();
+    let old = engine::running(&id);
+    let old_ones_run = || old.iter().all(|c| engine::running(&id).contains(c));
+    let outcomes = [
+        ("rollback", "was rolled back", "RolledBack"),
+        ("pause", "is paused", "Paused"),
+    ];
+    for (policy, words, state) in outcomes {
+        let path = cluster.write("ends.yaml", &ends(policy));
+        let said = refused(&cluster, &["apply", "-f", path.to_str().unwrap()], 1);
+        assert!(
+            said.contains(words) && said.contains("exit code 3"),
+            "{said}"
+        );
+        assert!(said.contains("| time is up"), "its last lines: {said}");
+        assert_eq!(state_of_rollout(&cluster), state);
+        assert!(old_ones_run(), "{policy}");
+        let status = cluster.windlass(&["rollout", "status", "web", "--no-wait"]);
+        let told = String::from_utf8_lossy(&status.stdout);
+        assert_eq!(status.status.code(), Some(1), "{told}");
+        assert!(
+            told.contains(words) && told.contains("| time is up"),
+            "{told}"
+        );
+        if state == "Paused" {
+            cluster.ok(&["rollout", "abort", "web"]);
+        }
+        cluster.ok(&["rollout", "restart", "web", "--no-wait"]);
+        cluster.eventually("it ends as before", |c| state_of_rollout(c) == state);
+        if state == "Paused" {
+            cluster.ok(&["rollout", "abort", "web"]);
+        }
+        cluster.eventually("only the old ones are left", |_| {
+            engine::running(&id) == old
+        });
+    }
+    // Where it is to go on all the same it waits for somebody, and says what to do.
+    let path = cluster.write("ends.yaml", &ends("continue"));
+    let path = path.to_str().unwrap();
+    let said = refused(&cluster, &["apply", "-f", path, "--timeout", "15s"], 4);
+    assert!(said.contains("rollout abort default/web"), "{said}");
+    assert!(old_ones_run());
+    let told = cluster.ok(&["rollout", "status", "web", "--no-wait"]);
+    assert!(
+        told.contains("has canaries") && told.contains("exit code 3"),
+        "{told}"
+    );
+}
+
+/// A first deployment has nothing to go back to: it is tried on, and whoever looks is told why.
+#[test]
+fn a_first_deployment_that_ends_again_and_again_says_why_and_what_to_do() {
+    let cluster = Cluster::start(1);
+    let ends = demo(
+        "web",
+        "env: { DEMO_EXIT_AFTER: 100ms, DEMO_EXIT_CODE: '3' }",
+    );
+    let path = cluster.write("ends.yaml", &ends);
+    let path = path.to_str().unwrap();
+    let said = refused(&cluster, &["apply", "-f", path, "--timeout", "15s"], 4);
+    assert!(
+        said.contains("exit code 3") && said.contains("| time is up"),
+        "{said}"
+    );
+    assert!(said.contains("nothing to go back to"), "{said}");
+    assert!(said.contains("`windlass delete default/web`"), "{said}");
+    let told = cluster.ok(&["rollout", "status", "web", "--no-wait"]);
+    assert!(
+        told.contains("exit code 3") && told.contains("| time is up"),
+        "{told}"
+    );
+    let story = cluster.ok(&["describe", "workload", "web"]);
+    assert!(
+        story.contains("Progressing: web-0-1: exit code 3"),
+        "{story}"
+    );
+    let events = cluster.ok(&["events"]);
+    assert!(events.contains("so it is tried on"), "{events}");
+}
+
 #[test]
 fn an_update_is_undone_by_hand() {
     let cluster = Cluster::start(1);

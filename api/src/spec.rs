@@ -252,7 +252,8 @@ macro_rules! job_spec {
                 #[serde(default = "one")]
                 #[schemars(range(min = 1, max = 10_000))]
                 pub parallelism: u32,
-                /// How many instances may fail before the job fails. Default 6.
+                /// How many instances may fail before the job fails; each next one waits longer than the
+                /// one before. Default 6.
                 #[serde(default = "six")]
                 pub backoff_limit: u32,
                 /// How often one index may fail before it is given up while the others go on. Then
@@ -282,7 +283,10 @@ job_spec! {
         /// When it is due: five fields (minute, hour, day of month, month, day of week), or a
         /// word like `@daily`.
         pub schedule: Schedule,
-        /// The time zone of the schedule, like `Europe/Berlin`. Default `UTC`.
+        /// The time zone of the schedule, like `Europe/Berlin`. Default `UTC`. A time of day that
+        /// clocks leave out when they are put forward is due right after the gap; one that they show
+        /// twice when they are put back is due once, the first time; what is due every hour is due in
+        /// both.
         #[serde(default, skip_serializing_if = "Zone::is_utc")]
         pub time_zone: Zone,
         /// What to do when it is due and the job before still runs. Default `Forbid`.

@@ -312,8 +312,8 @@ fn update(policy: &UpdatePolicy, errors: &mut Errors) {
         errors.push(
             "spec.update.progressDeadline",
             format!(
-                "has to be longer than minReady, which is {}",
-                policy.min_ready
+                "is {}, and has to be longer than minReady, which is {}",
+                policy.progress_deadline, policy.min_ready
             ),
         );
     }

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use windlass_api::apply::{
-    Action, ApplyRequest, ApplyResponse, ApplyResult, FieldChange, Outcome, PlannedStep,
+use windlass_api::{
+    apply::{Action, ApplyRequest, ApplyResponse, ApplyResult, FieldChange, Outcome, PlannedStep},
+    resource::RolloutState,
 };
 
 use super::Context;
@@ -60,8 +61,19 @@ fn write(response: &ApplyResponse, out: &mut impl Write) -> io::Result<()> {
         table.row(step_cells(step));
     }
     table.write(out)?;
-    if response.results.iter().any(is_rolling) {
-        // What comes next depends on how these turn out, so nobody can tell it yet.
+    // What comes next depends on how these turn out, so nobody can tell it yet.
+    if response
+        .results
+        .iter()
+        .any(|r| rolls(r) == Some(&RolloutState::Canary))
+    {
+        writeln!(
+            out,
+            "\nThese are the canaries of an update: it waits for `windlass rollout promote` then."
+        )?;
+    }
+    let goes_on = Some(&RolloutState::Progressing);
+    if response.results.iter().any(|r| rolls(r) == goes_on) {
         writeln!(
             out,
             "\nThese are the first steps of an update: it goes on when they are done."
@@ -70,11 +82,10 @@ fn write(response: &ApplyResponse, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a change replaces instances, which it does a few at a time.
-fn is_rolling(result: &ApplyResult) -> bool {
-    let rollout = result.workload.status.rollout.as_ref();
-    result.outcome == Outcome::Updated
-        && rollout.is_some_and(|rollout| rollout.from.is_some() && !rollout.state.is_over())
+/// How a change replaces instances, which it does a few at a time, if it does.
+fn rolls(result: &ApplyResult) -> Option<&RolloutState> {
+    let rollout = result.workload.status.rollout.as_ref()?;
+    (result.outcome == Outcome::Updated && rollout.from.is_some()).then_some(&rollout.state)
 }
 
 fn write_result(result: &ApplyResult, out: &mut impl Write) -> io::Result<()> {
@@ -154,6 +165,11 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         assert!(plan("Progressing", Some(1)).contains("it goes on"));
+        let canaries = plan("Canary", Some(1));
+        assert!(
+            canaries.contains("`windlass rollout promote`") && !canaries.contains("it goes on"),
+            "{canaries}"
+        );
         // All instances of a first revision begin at once.
         assert!(!plan("Progressing", None).contains("it goes on"));
         assert!(!plan("Completed", Some(1)).contains("it goes on"));

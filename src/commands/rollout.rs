@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use windlass_api::{
     client::Precondition,
     ids::{RevisionNumber, WorkloadName},
-    resource::{RolloutAction, RolloutState, Workload},
+    resource::{RolloutAction, RolloutState, RolloutStatus, Workload},
 };
 
 use super::{Context, wait::Waiting};
@@ -166,6 +166,9 @@ impl One {
             TextFormat::Text => {
                 let mut out = output::stdout();
                 writeln!(out, "{key} {}", standing(&workload))?;
+                for line in last_lines(&workload) {
+                    writeln!(out, "{line}")?;
+                }
                 out.flush()?;
             }
         }
@@ -210,9 +213,15 @@ fn said(action: RolloutAction, workload: &Workload) -> String {
         RolloutAction::Promote => format!("goes on to revision {revision}"),
         RolloutAction::Abort => format!("goes back to revision {revision}"),
         RolloutAction::Pause => "is paused".to_owned(),
+        RolloutAction::Resume if is_over(workload) => "is not paused".to_owned(),
         RolloutAction::Resume => "goes on".to_owned(),
         RolloutAction::Undo { .. } => format!("goes back to revision {revision}"),
     }
+}
+
+fn is_over(workload: &Workload) -> bool {
+    let rollout = workload.status.rollout.as_ref();
+    rollout.is_none_or(|rollout| rollout.state.is_over())
 }
 
 /// Where a rollout is, in words.
@@ -223,9 +232,10 @@ fn standing(workload: &Workload) -> String {
         "{ready}/{wanted} ready, {} of revision {revision}",
         status.updated
     );
-    let state = status.rollout.as_ref().map(|r| &r.state);
-    let reason = state.and_then(RolloutState::reason).map(state::first_line);
-    let words = match state {
+    let rollout = status.rollout.as_ref();
+    let reason = rollout.and_then(RolloutStatus::reason);
+    let reason = reason.map(state::first_line);
+    let words = match rollout.map(|r| &r.state) {
         None | Some(RolloutState::Progressing) => "is in progress",
         Some(RolloutState::Canary) => "has canaries",
         Some(RolloutState::Paused { .. }) => "is paused",
@@ -239,6 +249,13 @@ fn standing(workload: &Workload) -> String {
     }
 }
 
+/// The last lines of the log of what failed.
+fn last_lines(workload: &Workload) -> Vec<String> {
+    let rollout = workload.status.rollout.as_ref();
+    let reason = rollout.and_then(RolloutStatus::reason).unwrap_or_default();
+    output::quoted_log(reason)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -247,20 +264,40 @@ mod tests {
     use crate::fixtures;
 
     #[test]
+    fn what_was_not_paused_is_not_said_to_go_on() {
+        let mut workload = fixtures::workload("web", 3, 3);
+        for (state, words) in [("Progressing", "goes on"), ("Completed", "is not paused")] {
+            workload.status.rollout = Some(fixtures::rollout(json!({ "state": state })));
+            assert_eq!(said(RolloutAction::Resume, &workload), words);
+        }
+    }
+
+    #[test]
     fn the_state_of_a_rollout_is_one_line() {
         let mut workload = fixtures::workload("web", 3, 3);
         workload.status.updated = 1;
-        let mut told = |state| {
+        let told = |workload: &mut Workload, state| {
             workload.status.rollout = Some(fixtures::rollout(state));
-            standing(&workload)
+            standing(workload)
         };
         assert_eq!(
-            told(json!({ "state": "Progressing" })),
+            told(&mut workload, json!({ "state": "Progressing" })),
             "is in progress (3/3 ready, 1 of revision 1)"
         );
         assert_eq!(
-            told(json!({ "state": "RolledBack", "reason": "exit code 1\nlog" })),
+            told(
+                &mut workload,
+                json!({ "state": "RolledBack", "reason": "exit code 1\nlog" })
+            ),
             "was rolled back (3/3 ready, 1 of revision 1): exit code 1"
+        );
+        assert_eq!(last_lines(&workload), ["  | log"]);
+        let rollout = workload.status.rollout.as_mut().unwrap();
+        *rollout = fixtures::rollout(json!({ "state": "Progressing", "failure": "exit code 2" }));
+        assert_eq!(
+            standing(&workload),
+            "is in progress (3/3 ready, 1 of revision 1): exit code 2",
+            "it is tried on"
         );
     }
 }

@@ -211,7 +211,8 @@ impl Display {
                     let settled = standing::of(target, self.until, scene) == Standing::Reached
                         && self.until != Until::Deleted
                         && !workload.is_some_and(standing::are_canaries_waiting);
-                    let end = if settled {
+                    // That it was rolled back is told already.
+                    let end = if settled && self.until != Until::RolledBack {
                         format!(", {}", self.until.name())
                     } else {
                         String::new()

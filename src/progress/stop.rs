@@ -2,6 +2,7 @@
 
 use windlass_api::{
     client::Client,
+    ids::WorkloadKey,
     resource::{Instance, Workload},
 };
 
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{Exit, Failure},
-    output::{printable, state::first_line},
+    output::{self, state::first_line},
     trouble,
 };
 
@@ -70,6 +71,25 @@ fn hint((workload, stop): &(&Workload, Stop<'_>)) -> String {
     }
 }
 
+/// What to do about what is not there in time. Nothing was undone.
+pub(super) fn what_to_do_late(key: &WorkloadKey, workload: Option<&Workload>) -> String {
+    let rollout = workload.and_then(|w| w.status.rollout.as_ref());
+    match rollout.filter(|r| r.failure.is_some()) {
+        Some(rollout) if rollout.from.is_some() => format!(
+            "it is tried on: mend the manifest and apply it again, or go back with `windlass \
+             rollout abort {key}`"
+        ),
+        Some(_) => format!(
+            "it is tried on, since there is nothing to go back to: mend the manifest and apply it \
+             again, or take it away with `windlass delete {key}`"
+        ),
+        None => format!(
+            "nothing was undone; see `windlass describe workload {key}`, or wait longer with \
+             --timeout"
+        ),
+    }
+}
+
 /// The last lines of the log: as the reason has them, or else of an instance that is in trouble.
 async fn explain(
     client: &Client,
@@ -77,7 +97,7 @@ async fn explain(
     scene: &Scene<'_>,
 ) -> Vec<String> {
     let (Stop::RolledBack { reason } | Stop::Paused { reason } | Stop::JobFailed { reason }) = stop;
-    let log: Vec<String> = reason.lines().skip(1).map(quoted).collect();
+    let log = output::quoted_log(reason);
     if !log.is_empty() {
         return log;
     }
@@ -86,13 +106,11 @@ async fn explain(
     troubles.iter().flat_map(trouble::Trouble::lines).collect()
 }
 
-fn quoted(line: &str) -> String {
-    format!("  | {}", printable(line))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use windlass_api::ids::RevisionNumber;
 
     use super::*;
     use crate::fixtures::{self, NOW};
@@ -121,6 +139,17 @@ mod tests {
         let (headline, hint) = told(&workload);
         assert_eq!(headline, "the update of default/web is paused: asked for");
         assert!(hint.contains("rollout resume default/web"), "{hint}");
+
+        let late = |workload: &Workload| what_to_do_late(&workload.manifest.key(), Some(workload));
+        let state = json!({ "state": "Progressing" });
+        workload.status.rollout = Some(fixtures::rollout(state));
+        assert!(late(&workload).contains("with --timeout"));
+        let state = json!({ "state": "Canary", "failure": "exit code 1" });
+        let rollout = workload.status.rollout.insert(fixtures::rollout(state));
+        rollout.from = None;
+        assert!(late(&workload).contains("`windlass delete default/web`"));
+        workload.status.rollout.as_mut().unwrap().from = Some(RevisionNumber(1));
+        assert!(late(&workload).contains("`windlass rollout abort default/web`"));
 
         let state = json!({ "state": "Failed", "finishedAt": NOW, "reason": "exit code 3" });
         let (headline, hint) = told(&fixtures::job("load", state));

@@ -62,6 +62,10 @@ pub struct RolloutStatus {
     /// How far it is.
     #[serde(flatten)]
     pub state: RolloutState,
+    /// What failed although it goes on, with the last lines of the log below it: no revision before was
+    /// good, or `onFailure` says `continue`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// Which of two instances of a slot comes first.
     pub order: UpdateOrder,
     /// Why that order, where the manifest does not say.
@@ -99,6 +103,14 @@ pub enum RolloutState {
     },
     /// All instances are of the revision that was asked for, and available.
     Completed,
+}
+
+impl RolloutStatus {
+    /// What failed, with the last lines of the log below it, or who paused it.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.state.reason().or(self.failure.as_deref())
+    }
 }
 
 impl RolloutState {

@@ -57,20 +57,36 @@ impl Shorthand<'_> {
     /// The names of the fields that are there.
     #[must_use]
     pub fn present(&self) -> Vec<&'static str> {
+        // One by one, so that a field which is new cannot be forgotten here.
+        let Self {
+            image,
+            command,
+            args,
+            env,
+            working_dir,
+            user,
+            ports,
+            resources,
+            stop_signal,
+            image_pull_policy,
+            mounts,
+            probes,
+            pre_stop,
+        } = self;
         let fields = [
-            ("image", self.image.is_some()),
-            ("command", self.command.is_some()),
-            ("args", self.args.is_some()),
-            ("env", !self.env.is_empty()),
-            ("workingDir", self.working_dir.is_some()),
-            ("user", self.user.is_some()),
-            ("ports", !self.ports.is_empty()),
-            ("resources", !self.resources.is_empty()),
-            ("stopSignal", self.stop_signal.is_some()),
-            ("imagePullPolicy", self.image_pull_policy.is_some()),
-            ("mounts", !self.mounts.is_empty()),
-            ("probes", !self.probes.is_empty()),
-            ("preStop", self.pre_stop.is_some()),
+            ("image", image.is_some()),
+            ("command", command.is_some()),
+            ("args", args.is_some()),
+            ("env", !env.is_empty()),
+            ("workingDir", working_dir.is_some()),
+            ("user", user.is_some()),
+            ("ports", !ports.is_empty()),
+            ("resources", !resources.is_empty()),
+            ("stopSignal", stop_signal.is_some()),
+            ("imagePullPolicy", image_pull_policy.is_some()),
+            ("mounts", !mounts.is_empty()),
+            ("probes", !probes.is_empty()),
+            ("preStop", pre_stop.is_some()),
         ];
         let present = fields.into_iter().filter(|(_, present)| *present);
         present.map(|(name, _)| name).collect()

@@ -59,7 +59,7 @@ pub(super) fn write(workload: &Workload, now: Timestamp, out: &mut impl Write) -
 
 fn write_rollout(rollout: &RolloutStatus, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
     write_title("Rollout", out)?;
-    let state = match rollout.state.reason() {
+    let state = match rollout.reason() {
         Some(reason) => format!("{}: {}", rollout.state.name(), first_line(reason)),
         None => rollout.state.name().to_owned(),
     };
@@ -87,13 +87,13 @@ fn write_rollout(rollout: &RolloutStatus, now: Timestamp, out: &mut impl Write) 
         ("Progressed", Some(ago(now, rollout.progressed_at))),
     ];
     write_fields(&fields, out)?;
-    write_log(rollout.state.reason().unwrap_or_default(), out)
+    write_log(rollout.reason().unwrap_or_default(), out)
 }
 
 /// The lines of a log that follow a reason.
 fn write_log(reason: &str, out: &mut impl Write) -> io::Result<()> {
-    for line in reason.lines().skip(1) {
-        writeln!(out, "    | {}", output::printable(line))?;
+    for line in output::quoted_log(reason) {
+        writeln!(out, "  {line}")?;
     }
     Ok(())
 }

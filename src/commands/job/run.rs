@@ -24,8 +24,9 @@ use crate::{
 /// Run the template of a job or of a schedule once more, and read along
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The exit code is that of the job's container: of the first index that failed, if one did. Ctrl-C
-leaves the job running.")]
+The exit code is that of the job's container: of the first index that failed, if one did. What fails
+is tried again as the template's `backoffLimit` says, with the same arguments. Ctrl-C leaves the job
+running.")]
 pub(super) struct Run {
     /// The Job or CronJob
     name: Named<WorkloadName>,

@@ -202,15 +202,21 @@ fn undo(
     let key = record.manifest.key();
     let wanted = record.revision;
     let kept = revisions_of(txn.cluster(), &key);
-    let good = |r: &&RevisionKey| {
-        r.number < wanted
-            && revision(txn, &key, r.number).is_some_and(|record| record.good_since.is_some())
-    };
+    let good =
+        |number| revision(txn, &key, number).is_some_and(|record| record.good_since.is_some());
+    let before = |r: &&RevisionKey| r.number < wanted && good(r.number);
+    let after = |r: &&RevisionKey| r.number > wanted && good(r.number);
     let target = match to {
         Some(number) => number,
-        None => kept.iter().rev().find(good).map(|r| r.number).ok_or_else(|| {
+        None => kept.iter().rev().find(before).map(|r| r.number).ok_or_else(|| {
+            let later: Vec<_> = kept.iter().filter(after).map(|r| r.number.to_string()).collect();
+            let named = match later.is_empty() {
+                true => String::new(),
+                false => format!("; a later one has to be named: {}", later.join(", ")),
+            };
             Refusal::Conflict(format!(
-                "there is nothing to undo: no kept revision of {key} before revision {wanted} was good"
+                "there is nothing to undo: no kept revision of {key} before revision {wanted} was \
+                 good{named}"
             ))
         })?,
     };

@@ -126,10 +126,8 @@ fn judge(
         // There is nothing to go back to: it is tried on, and says why it does not get further.
         (OnFailure::Rollback, None) => {
             if next.failure.is_none() {
-                let message = format!(
-                    "revision {}: {reason}\nno revision before it was good: it is tried on",
-                    next.to
-                );
+                let follows = "no revision before it was good, so it is tried on";
+                let message = told(&next, &reason, follows);
                 next.failure = Some(reason);
                 put(txn, workload, next);
                 event(txn, workload, Severity::Warning, "RolloutFailing", message);
@@ -141,7 +139,7 @@ fn judge(
             next.state = RolloutState::Paused {
                 reason: reason.clone(),
             };
-            let message = format!("revision {}: {reason}", next.to);
+            let message = told(&next, &reason, "nothing goes on by itself");
             put(txn, workload, next);
             event(txn, workload, Severity::Warning, "RolloutPaused", message);
         }
@@ -156,10 +154,7 @@ fn roll_back(
     good: RevisionNumber,
     reason: String,
 ) {
-    let message = format!(
-        "revision {}: {reason}\ngoing back to revision {good}",
-        next.to
-    );
+    let message = told(&next, &reason, &format!("going back to revision {good}"));
     let mut record = workload.clone();
     record.rollout = Some(next);
     record.roll_back(good, reason, txn.now());
@@ -184,10 +179,20 @@ fn pass_over(
     };
     next.passed_over.extend(failed.keys());
     next.progressed_at = txn.now();
-    let message = format!("revision {}: {reason}\ngoing on with the others", next.to);
+    let follows = match next.canaries {
+        Canaries::Awaited => "the canaries are tried on",
+        Canaries::Promoted => "other slots are tried first",
+    };
+    let message = told(&next, &reason, follows);
     next.failure = Some(reason);
     put(txn, workload, next);
     event(txn, workload, Severity::Warning, "RolloutFailing", message);
+}
+
+/// What failed and what follows, and below it the last lines of the log.
+fn told(rollout: &RolloutRecord, reason: &str, follows: &str) -> String {
+    let (what, log) = reason.split_at(reason.find('\n').unwrap_or(reason.len()));
+    format!("revision {}: {what}; {follows}{log}", rollout.to)
 }
 
 /// Writes the rollout if it has changed.

@@ -8,6 +8,7 @@ mod lost;
 mod moves;
 mod properties;
 mod rebalance;
+mod revisions;
 mod rollouts;
 mod services;
 pub(super) mod world;

@@ -59,6 +59,7 @@ fn rollout_status(
         from: rollout.from,
         to: rollout.to,
         state: rollout.state.clone(),
+        failure: rollout.failure.clone(),
         order: bounds.order,
         order_reason: bounds.order_reason,
         started_at: rollout.started_at,

@@ -9,10 +9,10 @@ use windlass_api::{
 };
 
 use super::world::{Faults, World, key};
-use crate::{command, view};
+use crate::command;
 
 /// A cluster of two nodes with four instances of a good revision.
-fn rolled_out() -> World {
+pub(super) fn rolled_out() -> World {
     let mut world = World::new(2);
     world.apply("web", spec("nginx", json!({})));
     world.come_to_rest();
@@ -20,12 +20,12 @@ fn rolled_out() -> World {
     world
 }
 
-fn spec(image: &str, update: serde_json::Value) -> serde_json::Value {
+pub(super) fn spec(image: &str, update: serde_json::Value) -> serde_json::Value {
     json!({ "image": image, "replicas": 4, "update": update })
 }
 
 /// How many instances there are of a revision, and are to run.
-fn count(world: &World, revision: u32) -> usize {
+pub(super) fn count(world: &World, revision: u32) -> usize {
     let of_it = |i: &&crate::record::InstanceRecord| i.revision.0 == revision;
     let live = world.live();
     live.into_iter()
@@ -152,10 +152,23 @@ fn the_first_revision_has_nothing_to_go_back_to_and_is_tried_on() {
     world.wait(3_600);
     assert_eq!(world.state("web"), RolloutState::Progressing);
     assert_eq!(events(&world), ["Created", "RolloutFailing"]);
+    let subject = windlass_api::event::Subject::workload(&key("web"));
+    let event = world.cluster.events_about(&subject).last().unwrap();
+    assert_eq!(
+        event.message,
+        "revision 1: web-0-1: exit code 1; no revision before it was good, so it is tried on\n  \
+         cannot open config"
+    );
+    let rollout = world.status("web").rollout.unwrap();
+    assert_eq!(
+        rollout.failure.as_deref(),
+        Some("web-0-1: exit code 1\n  cannot open config")
+    );
     assert_eq!(world.status("web").reasons, ["exit code 1 (4 instances)"]);
     world.faults = Faults::Stopped;
     world.come_to_rest();
     assert_eq!(world.state("web"), RolloutState::Completed);
+    assert_eq!(world.status("web").rollout.unwrap().failure, None);
 }
 
 /// What has no readiness probe is ready whenever it runs, if only for a moment.
@@ -332,47 +345,6 @@ fn scaling_works_in_the_middle_of_a_rollout_and_new_slots_do_not_all_try_the_new
 }
 
 #[test]
-fn undo_goes_back_and_a_change_goes_on_from_what_the_user_wrote() {
-    let mut world = rolled_out();
-    world.apply("web", spec("nginx:2", json!({})));
-    world.come_to_rest();
-    world
-        .rollout("web", RolloutAction::Undo { to: None })
-        .unwrap();
-    world.come_to_rest();
-    assert_eq!(
-        (count(&world, 1), world.state("web")),
-        (4, RolloutState::Completed)
-    );
-    // The manifest is what it was, so that applying it again changes nothing ...
-    world.apply("web", spec("nginx:2", json!({})));
-    world.come_to_rest();
-    assert_eq!(count(&world, 1), 4);
-    // ... and writing what runs is no revision, but another change is.
-    world.apply("web", spec("nginx", json!({})));
-    assert_eq!(world.status("web").revision, RevisionNumber(1));
-    world.apply("web", spec("nginx:3", json!({})));
-    world.come_to_rest();
-    assert_eq!(count(&world, 3), 4);
-}
-
-#[test]
-fn undo_says_why_it_cannot() {
-    let mut world = rolled_out();
-    let mut undo = |to: Option<u32>| {
-        let to = to.map(RevisionNumber);
-        let refused = world.rollout("web", RolloutAction::Undo { to });
-        refused.unwrap_err().to_string()
-    };
-    assert!(undo(None).contains("there is nothing to undo: no kept revision"));
-    assert!(undo(Some(1)).contains("revision 1 of default/web is wanted already"));
-    assert_eq!(
-        undo(Some(7)),
-        "there is no revision 7 of default/web, only 1"
-    );
-}
-
-#[test]
 fn actions_that_make_no_sense_are_refused_and_repeated_ones_are_not() {
     let mut world = rolled_out();
     for action in [
@@ -441,38 +413,4 @@ fn stop_first_waits_until_the_old_one_is_gone() {
     }
     world.come_to_rest();
     assert_eq!(count(&world, 2), 1);
-}
-
-#[test]
-fn revisions_are_shown_with_what_changed() {
-    let mut world = rolled_out();
-    world.apply("web", spec("crash", json!({})));
-    let revisions = view::revisions(&world.cluster, &key("web"));
-    let [first, second] = &revisions[..] else {
-        panic!("{revisions:?}");
-    };
-    assert!(first.good && !first.wanted && first.changes.is_empty());
-    assert!(!second.good && second.wanted);
-    assert_eq!(second.changes[0].path, "containers[0].image");
-    assert_eq!((first.instances, second.instances), (4, 1));
-}
-
-#[test]
-fn the_last_good_revision_is_kept_however_many_follow() {
-    let mut world = rolled_out();
-    for i in 0..20 {
-        let mut next = spec("unready", json!({}));
-        next["env"] = json!({ "N": i });
-        world.apply("web", next);
-        world.run_agents();
-    }
-    let numbers: Vec<_> = view::revisions(&world.cluster, &key("web"))
-        .iter()
-        .map(|r| r.number.0)
-        .collect();
-    assert_eq!(numbers.len(), super::super::REVISIONS_MAX);
-    assert_eq!((numbers[0], numbers[1]), (1, 13));
-    world.rollout("web", RolloutAction::Abort).unwrap();
-    world.come_to_rest();
-    assert_eq!(count(&world, 1), 4);
 }
