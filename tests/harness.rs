@@ -15,9 +15,11 @@ use api::{Api, tail};
 pub(crate) mod api;
 pub(crate) mod engine;
 pub(crate) mod http;
+pub(crate) mod load;
 #[allow(dead_code, reason = "only the lab makes namespaces")]
 pub(crate) mod namespace;
 pub(crate) mod proxy;
+pub(crate) mod random;
 
 /// The binary under test.
 pub(crate) const WINDLASS: &str = env!("CARGO_BIN_EXE_windlass");
@@ -246,7 +248,7 @@ impl Cluster {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.api().url()
     }
 
     fn log(&self, name: &str) -> std::fs::File {
@@ -260,28 +262,13 @@ impl Cluster {
 
     /// Runs a command of the command line against this cluster.
     pub(crate) fn windlass(&self, args: &[&str]) -> Output {
-        Command::new(WINDLASS)
-            .args(args)
-            .env("WINDLASS_SERVER", self.url())
-            .env_remove("WINDLASS_NAMESPACE")
-            .stdin(Stdio::null())
-            .output()
-            .expect("the command line")
+        self.api().windlass(args)
     }
 
     /// Runs a command that must succeed, and returns what it printed.
     pub(crate) fn ok(&self, args: &[&str]) -> String {
-        let output = self.windlass(args);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(
-            output.status.success(),
-            "windlass {args:?} ended with {}\n{}{}\n{}",
-            output.status,
-            text(&output.stdout),
-            text(&output.stderr),
-            self.story()
-        );
-        text(&output.stdout)
+        let done = self.api().done(args);
+        done.unwrap_or_else(|failure| panic!("{failure}\n{}", self.story()))
     }
 
     /// Applies a manifest and waits until it has settled.

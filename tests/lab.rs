@@ -1,20 +1,16 @@
 //! The lab: a server and hosts with Docker engines of their own, each in a network of its own, whose
-//! links can be cut: `cargo test --test lab -- --ignored`.
+//! links can be cut.
 //!
 //! It needs root, `ip`, `nft` and `dockerd`, and touches neither this machine's network nor its
 //! engine. What a killed lab left is removed by the next one.
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test fails by panicking, and these run in real time"
-)]
 
 use std::{
     fs::File,
     net::{Ipv4Addr, SocketAddr},
     ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::PathBuf,
-    process::{Child, Output, Stdio},
+    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -22,38 +18,31 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-#[allow(dead_code, reason = "other tests use the rest of it")]
-mod harness;
-mod lab {
-    pub(crate) mod host;
-    pub(crate) mod network;
-    pub(crate) mod recorder;
-    pub(crate) mod relay;
-    pub(crate) mod site;
-    pub(crate) mod sweep;
-
-    mod agents;
-    mod disks;
-    mod engines;
-    mod links;
-    mod servers;
-    mod slots;
-}
-
-use harness::{
+use crate::harness::{
     PATIENCE, WINDLASS,
     api::{Api, tail},
     kill,
     namespace::Namespace,
     signal,
 };
-use lab::{
+
+use self::{
+    clock::Clock,
     host::Host,
     network::{Network, PORT},
     recorder::{Lookout, Recorder},
     site::Site,
     sweep::sweep,
 };
+
+pub(crate) mod clock;
+pub(crate) mod host;
+pub(crate) mod network;
+pub(crate) mod recorder;
+pub(crate) mod relay;
+pub(crate) mod site;
+pub(crate) mod slots;
+pub(crate) mod sweep;
 
 /// How soon a lab of three hosts has to be there. It takes a third of that where nothing else runs.
 const UP_WITHIN: Duration = Duration::from_secs(30);
@@ -66,6 +55,8 @@ pub(crate) struct Lab {
     place: Namespace,
     server: Option<Child>,
     server_started: Instant,
+    /// The clock of the server, if that is not this machine's.
+    pub(crate) server_clock: Option<Clock>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) network: Network,
     recorder: Option<Recorder>,
@@ -107,6 +98,7 @@ impl Lab {
             place,
             server: None,
             server_started: began,
+            server_clock: None,
             hosts: Vec::new(),
             network,
             recorder: None,
@@ -120,7 +112,7 @@ impl Lab {
             prepare(&mut host);
             lab.hosts.push(host);
         }
-        lab.start_hosts();
+        let foreign = lab.start_hosts();
         lab.eventually("all nodes are there", Self::all_connected);
         let took = began.elapsed();
         eprintln!(
@@ -128,35 +120,46 @@ impl Lab {
             took.as_secs_f64()
         );
         assert!(hosts > 3 || took < UP_WITHIN, "that took too long");
-        let lookouts = lab.hosts.iter().map(|host| Lookout {
-            host: host.name.clone(),
-            data: host.data(),
-            group: lab.site.group_of(&host.name),
-        });
+        let lookouts = lab
+            .hosts
+            .iter()
+            .zip(foreign)
+            .map(|(host, foreign)| Lookout {
+                host: host.name.clone(),
+                data: host.data(),
+                group: lab.site.group_of(&host.name),
+                foreign,
+            });
         lab.recorder = Some(Recorder::start(lookouts.collect()));
         lab
     }
 
-    /// Starts all engines and agents. Engines need the same image, not only the same tag: whatever
-    /// one of them packs has an identity of its own.
-    fn start_hosts(&mut self) {
+    /// Starts all engines and agents, and on each host a container that is none of ours, whose ids
+    /// are returned. Engines need the same image, not only the same tag: whatever one of them packs
+    /// has an identity of its own.
+    fn start_hosts(&mut self) -> Vec<String> {
         thread::scope(|scope| {
             for host in &mut self.hosts {
                 scope.spawn(|| host.start_engine());
             }
         });
-        let (first, others) = self.hosts.split_first_mut().expect("a lab has hosts");
+        let first = self.hosts.first().expect("a lab has hosts");
         first.pack_image();
-        let image = first.save_image();
-        first.start_agent();
-        thread::scope(|scope| {
-            for host in others {
-                scope.spawn(|| {
-                    host.load_image(&image);
-                    host.start_agent();
-                });
+        let (packed, image) = (first.name.clone(), first.save_image());
+        let start = |host: &mut Host| {
+            if host.name != packed {
+                host.load_image(&image);
             }
-        });
+            let foreign = host.run_foreign();
+            host.start_agent();
+            foreign
+        };
+        thread::scope(|scope| {
+            let starting = |host| scope.spawn(|| start(host));
+            let starting: Vec<_> = self.hosts.iter_mut().map(starting).collect();
+            let started = starting.into_iter().map(|thread| thread.join());
+            started.map(|foreign| foreign.expect("it starts")).collect()
+        })
     }
 
     /// Whether the agents of all hosts are connected, and their nodes are ready.
@@ -165,6 +168,10 @@ impl Lab {
         let metrics = self.get("/metrics").map(|answer| answer.text());
         let connected = format!("windlass_agents_connected {}\n", self.hosts.len());
         metrics.is_ok_and(|metrics| metrics.contains(&connected)) && self.hosts.iter().all(ready)
+    }
+
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
     }
 
     pub(crate) fn recorder(&self) -> &Recorder {
@@ -189,9 +196,12 @@ impl Lab {
         command
             .args(["server", "--listen", &self.api.address.to_string()])
             .arg("--data-dir")
-            .arg(self.site.dir().join("server"))
+            .arg(self.server_dir())
             .stdout(Stdio::null())
             .stderr(log.expect("a log file"));
+        if let Some(clock) = &self.server_clock {
+            clock.give(&mut command);
+        }
         self.server_started = Instant::now();
         self.server = Some(command.spawn().expect("a server"));
         self.eventually("the server answers", |lab| {
@@ -211,17 +221,20 @@ impl Lab {
     }
 
     pub(crate) fn suspend_server(&self) {
-        signal(
-            self.server.as_ref().expect("the server runs").id(),
-            Signal::STOP,
-        );
+        signal(self.server_pid(), Signal::STOP);
     }
 
     pub(crate) fn resume_server(&self) {
-        signal(
-            self.server.as_ref().expect("the server runs").id(),
-            Signal::CONT,
-        );
+        signal(self.server_pid(), Signal::CONT);
+    }
+
+    pub(crate) fn server_pid(&self) -> u32 {
+        self.server.as_ref().expect("the server runs").id()
+    }
+
+    /// What the server keeps.
+    pub(crate) fn server_dir(&self) -> PathBuf {
+        self.site.dir().join("server")
     }
 
     pub(crate) fn host(&mut self, name: &str) -> &mut Host {
@@ -259,30 +272,30 @@ impl Lab {
         assert_eq!(changes, 0, "{}", self.story());
     }
 
-    /// Runs a command of the command line beside the server.
-    pub(crate) fn windlass(&self, args: &[&str]) -> Output {
-        let mut command = self.place.command(WINDLASS);
-        command
-            .args(args)
-            .env("WINDLASS_SERVER", format!("http://{}", self.api.address))
-            .env_remove("WINDLASS_NAMESPACE")
-            .stdin(Stdio::null());
-        command.output().expect("the command line")
+    /// Fails if a container that is none of ours was touched: it goes on all the time, unless its
+    /// engine ends, and is never removed.
+    pub(crate) fn foreign_untouched(&self) {
+        for host in &self.hosts {
+            let starts = self.recorder().foreign_starts(&host.name);
+            let allowed = 1..=1 + host.engine_ends();
+            assert!(
+                starts.is_some_and(|starts| allowed.contains(&starts)),
+                "the container of {} that is none of ours was touched (starts: {starts:?})\n{}",
+                host.name,
+                self.story()
+            );
+        }
     }
 
-    /// Runs a command that must succeed, and returns what it printed.
+    /// From now on it does not matter what runs on the hosts.
+    pub(crate) fn give_up(&mut self) {
+        self.recorder = None;
+    }
+
+    /// Runs a command beside the server that must succeed, and returns what it printed.
     pub(crate) fn ok(&self, args: &[&str]) -> String {
-        let output = self.windlass(args);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(
-            output.status.success(),
-            "windlass {args:?} ended with {}\n{}{}\n{}",
-            output.status,
-            text(&output.stdout),
-            text(&output.stderr),
-            self.story()
-        );
-        text(&output.stdout)
+        let done = self.api.done(args);
+        done.unwrap_or_else(|failure| panic!("{failure}\n{}", self.story()))
     }
 
     fn write(&self, yaml: &str) -> String {
@@ -294,6 +307,11 @@ impl Lab {
     /// Applies a manifest and waits until it has settled.
     pub(crate) fn apply(&self, yaml: &str) {
         self.ok(&["apply", "-f", &self.write(yaml)]);
+    }
+
+    /// The same without waiting.
+    pub(crate) fn apply_no_wait(&self, yaml: &str) {
+        self.ok(&["apply", "--no-wait", "-f", &self.write(yaml)]);
     }
 
     /// Waits until something holds, and fails with the lab's story if it never does.
@@ -349,6 +367,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // Whatever a test is about, that holds.
+        let watched = self.recorder.is_some() && !thread::panicking();
+        let foreign = watched.then(|| catch_unwind(AssertUnwindSafe(|| self.foreign_untouched())));
         // Nothing of what dies now is of interest.
         self.recorder = None;
         kill(&mut self.server);
@@ -356,6 +377,9 @@ impl Drop for Lab {
             host.reap();
         }
         sweep(&self.site);
+        if let Some(Err(touched)) = foreign {
+            resume_unwind(touched);
+        }
     }
 }
 

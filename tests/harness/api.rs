@@ -1,10 +1,15 @@
 //! The API of a server, as tests read it.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    process::{Command, Output, Stdio},
+};
 
 use serde_json::Value;
 
 use super::{
+    WINDLASS,
     http::{self, Answer},
     namespace::Namespace,
 };
@@ -19,9 +24,48 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn get(&self, path: &str) -> io::Result<Answer> {
+        self.send("GET", path, b"")
+    }
+
+    /// Sends a request with a JSON body.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
+        let send = || http::send(self.address, method, path, &[], body);
         match &self.from {
-            Some(namespace) => namespace.inside(|| http::get(self.address, path)),
-            None => http::get(self.address, path),
+            Some(namespace) => namespace.inside(send),
+            None => send(),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Runs a command of the command line against it.
+    pub(crate) fn windlass(&self, args: &[&str]) -> Output {
+        let mut command = match &self.from {
+            Some(namespace) => namespace.command(WINDLASS),
+            None => Command::new(WINDLASS),
+        };
+        command
+            .args(args)
+            .env("WINDLASS_SERVER", self.url())
+            .env_remove("WINDLASS_NAMESPACE")
+            .stdin(Stdio::null());
+        command.output().expect("the command line")
+    }
+
+    /// The same, of a command that is to succeed. Returns what it printed, or what is to be said of
+    /// its failure.
+    pub(crate) fn done(&self, args: &[&str]) -> Result<String, String> {
+        let output = self.windlass(args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        match output.status.success() {
+            true => Ok(out),
+            false => Err(format!(
+                "windlass {args:?} ended with {}\n{out}{err}",
+                output.status
+            )),
         }
     }
 

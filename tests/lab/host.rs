@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::harness::{
     PATIENCE, WINDLASS,
@@ -19,7 +20,7 @@ use crate::harness::{
     signal,
 };
 
-use super::{network::PORT, site::Site};
+use super::{clock::Clock, network::PORT, site::Site};
 
 /// A host.
 #[derive(Debug)]
@@ -30,7 +31,11 @@ pub(crate) struct Host {
     /// The control group of its containers.
     group: String,
     engine: Option<Child>,
+    /// How often the engine has ended: what it ran may have ended with it.
+    engine_ends: usize,
     agent: Option<Child>,
+    /// The clock of the agent, if that is not this machine's.
+    pub(crate) clock: Option<Clock>,
 }
 
 impl Host {
@@ -46,7 +51,9 @@ impl Host {
             dir,
             group: format!("/{}/{name}", site.group()),
             engine: None,
+            engine_ends: 0,
             agent: None,
+            clock: None,
         }
     }
 
@@ -166,26 +173,54 @@ impl Host {
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
     }
 
+    /// Runs a container that is none of ours. The engine starts it again if it ends. Returns its id.
+    pub(crate) fn run_foreign(&self) -> String {
+        let body = json!({
+            "Image": IMAGE, "Cmd": ["demo"],
+            "HostConfig": { "NetworkMode": "none", "RestartPolicy": { "Name": "always" } },
+        });
+        let path = "/containers/create?name=foreign";
+        let made = self.ask("POST", path, body.to_string().as_bytes());
+        let (status, answer) = made.expect("the engine answers");
+        let answer: Value = serde_json::from_slice(&answer).expect("an object");
+        assert_eq!(status, 201, "{answer}");
+        let id = answer["Id"].as_str().expect("an id").to_owned();
+        let started = self.ask("POST", &format!("/containers/{id}/start"), &[]);
+        let (status, answer) = started.expect("the engine answers");
+        assert_eq!(status, 204, "{}", String::from_utf8_lossy(&answer));
+        id
+    }
+
+    /// How often the engine has ended.
+    pub(crate) fn engine_ends(&self) -> usize {
+        self.engine_ends
+    }
+
     /// SIGTERM: the engine stops its containers and ends.
     pub(crate) fn stop_engine(&mut self) {
+        self.engine_ends += 1;
         let mut engine = self.engine.take().expect("the engine runs");
         signal(engine.id(), Signal::TERM);
         engine.wait().expect("a process of ours can be waited for");
     }
 
+    /// SIGKILL: what runs runs on, until the engine is started again and does not know it.
+    pub(crate) fn kill_engine(&mut self) {
+        self.engine_ends += 1;
+        kill(&mut self.engine);
+    }
+
     /// Suspends the engine: it hangs, and what runs runs on.
     pub(crate) fn suspend_engine(&self) {
-        signal(
-            self.engine.as_ref().expect("the engine runs").id(),
-            Signal::STOP,
-        );
+        signal(self.engine_pid(), Signal::STOP);
     }
 
     pub(crate) fn resume_engine(&self) {
-        signal(
-            self.engine.as_ref().expect("the engine runs").id(),
-            Signal::CONT,
-        );
+        signal(self.engine_pid(), Signal::CONT);
+    }
+
+    fn engine_pid(&self) -> u32 {
+        self.engine.as_ref().expect("the engine runs").id()
     }
 
     pub(crate) fn start_agent(&mut self) {
@@ -196,6 +231,9 @@ impl Host {
             .args(["--server", &format!("http://127.0.0.1:{PORT}")])
             .arg("--data-dir")
             .arg(self.agent_dir());
+        if let Some(clock) = &self.clock {
+            clock.give(&mut command);
+        }
         let log = self.log("agent.log");
         let child = command.stdout(Stdio::null()).stderr(log).spawn();
         self.agent = Some(child.expect("an agent"));
@@ -204,6 +242,18 @@ impl Host {
     /// SIGKILL.
     pub(crate) fn kill_agent(&mut self) {
         kill(&mut self.agent);
+    }
+
+    pub(crate) fn suspend_agent(&self) {
+        signal(self.agent_pid(), Signal::STOP);
+    }
+
+    pub(crate) fn resume_agent(&self) {
+        signal(self.agent_pid(), Signal::CONT);
+    }
+
+    pub(crate) fn agent_pid(&self) -> u32 {
+        self.agent.as_ref().expect("the agent runs").id()
     }
 
     /// Reaps what ended without us.

@@ -31,6 +31,8 @@ pub(crate) struct Lookout {
     pub(crate) data: PathBuf,
     /// The control group of its containers.
     pub(crate) group: PathBuf,
+    /// The id of a container that is none of ours.
+    pub(crate) foreign: String,
 }
 
 /// A process that ran in a container of ours: one start of it.
@@ -54,6 +56,15 @@ impl Run {
         signal(self.pid, Signal::KILL);
     }
 
+    /// A variable in its environment, as the kernel knows it. `None` if it has ended.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        let variables = fs::read_to_string(format!("/proc/{}/environ", self.pid)).ok()?;
+        let mut variables = variables
+            .split('\0')
+            .filter_map(|line| line.split_once('='));
+        variables.find_map(|(key, value)| (key == name).then(|| value.to_owned()))
+    }
+
     fn overlaps(&self, from: Duration, until: Duration) -> bool {
         self.from < until && self.until.is_none_or(|end| end > from)
     }
@@ -69,9 +80,19 @@ struct History {
     changes: Vec<Duration>,
     containers: BTreeMap<String, BTreeSet<String>>,
     labels: BTreeMap<String, Option<Labels>>,
+    /// What became of the containers that are none of ours, by host.
+    foreign: BTreeMap<String, Foreign>,
     /// When the last look began that is over.
     looked: Duration,
     longest_gap: Duration,
+}
+
+/// What became of a container that is none of ours.
+#[derive(Debug, Clone, Default)]
+struct Foreign {
+    /// Its processes: one for each start.
+    processes: BTreeSet<u32>,
+    is_gone: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -187,6 +208,13 @@ impl Recorder {
         starts + ends + history.changes.iter().filter(|at| **at > since).count()
     }
 
+    /// How often a host's container that is none of ours was started, if it was never removed.
+    pub(crate) fn foreign_starts(&self, host: &str) -> Option<usize> {
+        let history = self.history();
+        let foreign = history.foreign.get(host)?;
+        (!foreign.is_gone).then_some(foreign.processes.len())
+    }
+
     /// The longest time that it did not look, since this machine was busy.
     pub(crate) fn longest_gap(&self) -> Duration {
         self.history().longest_gap
@@ -222,13 +250,15 @@ impl History {
     fn look(&mut self, lookout: &Lookout, now: Duration) {
         let host = &lookout.host;
         let containers = lookout.data.join("containers");
-        let there: BTreeSet<String> = names_in(&containers).collect();
+        let mut there: BTreeSet<String> = names_in(&containers).collect();
+        let foreign = self.foreign.entry(host.clone()).or_default();
+        foreign.is_gone |= !there.remove(&lookout.foreign);
         let before = self.containers.insert(host.clone(), there.clone());
         if let Some(before) = before {
             let changed = before.symmetric_difference(&there).count();
             self.changes.extend(std::iter::repeat_n(now, changed));
         }
-        let running: BTreeSet<(String, u32)> = groups_in(&lookout.group)
+        let mut running: BTreeSet<(String, u32)> = groups_in(&lookout.group)
             .iter()
             .filter_map(|group| {
                 let id = group.file_name()?.to_str()?.to_owned();
@@ -240,6 +270,13 @@ impl History {
                 Some((id, first))
             })
             .collect();
+        let is_foreign = |(id, _): &(String, u32)| *id == lookout.foreign;
+        let foreigners = running.extract_if(.., is_foreign).map(|(_, pid)| pid);
+        self.foreign
+            .entry(host.clone())
+            .or_default()
+            .processes
+            .extend(foreigners);
         let (going_on, runs) = (&mut self.going_on, &mut self.runs);
         going_on.retain(|run, index| {
             let ended = runs[*index].host == *host && !running.contains(run);

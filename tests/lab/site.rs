@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-/// How many labs there may be at the same time. Tests mostly wait, so that two take half the time.
-const SITES: usize = 2;
+/// How many labs there may be at the same time. Tests mostly wait, so that two take half the time; a
+/// soak has room beside them.
+const SITES: usize = 3;
 
 /// A place that nobody else has.
 #[derive(Debug)]

@@ -1,9 +1,15 @@
-//! The slots of the workload `web`: what runs in them really, and what the server knows of it.
+//! The slots of workloads: what runs in them really, and what the server knows of it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use super::{links::NOT_LOST_BEFORE, recorder::Run};
-use crate::Lab;
+use super::{Lab, recorder::Run, text};
+
+/// A lease is 10 s long and was renewed up to 2 s before a link was cut, or 3 s on a machine that is
+/// busy: no node may be lost earlier than this after that.
+pub(crate) const NOT_LOST_BEFORE: Duration = Duration::from_secs(7);
 
 /// How long a replacement may take to run at the most, from the moment that a link was cut. It is
 /// to take no longer than 15 s where nothing else runs, which is told, not required: this machine may
@@ -11,26 +17,34 @@ use crate::Lab;
 const REPLACED_WITHIN: Duration = Duration::from_secs(30);
 /// How soon after a link was mended everything has to be as it should, on a machine that is busy. Its
 /// agent may have to give up an attempt of 10 s before it connects.
-const HEALED_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const HEALED_WITHIN: Duration = Duration::from_secs(60);
 /// For how long nothing may happen after that.
-const QUIET: Duration = Duration::from_secs(10);
+pub(crate) const QUIET: Duration = Duration::from_secs(10);
 
-/// Whether in every slot one instance runs, the server sees it so, and nothing is left of others.
-pub(super) fn is_whole(lab: &Lab, replicas: usize) -> bool {
-    let running = lab.recorder().running("web");
-    let slots: BTreeSet<u32> = running.iter().map(|run| run.slot).collect();
-    let names: BTreeSet<String> = running.iter().map(|run| run.instance.clone()).collect();
-    let known = lab.instances("web");
-    let known: BTreeSet<String> = known.iter().map(|i| crate::text(i, "/name")).collect();
-    running.len() == replicas
-        && slots.len() == replicas
-        && names == known
-        && lab.list("instances").len() == replicas
-        && lab.recorder().containers() == replicas
+/// Whether in every slot of these workloads, which are so many, one instance runs, the server sees
+/// it so, and nothing is left of others.
+pub(crate) fn are_whole(lab: &Lab, slots: &BTreeMap<&str, usize>) -> bool {
+    let mut names = BTreeSet::new();
+    for (workload, slots) in slots {
+        let running = lab.recorder().running(workload);
+        let filled: BTreeSet<u32> = running.iter().map(|run| run.slot).collect();
+        if running.len() != *slots || filled.len() != *slots {
+            return false;
+        }
+        names.extend(running.into_iter().map(|run| run.instance));
+    }
+    let known = lab.list("instances");
+    let known: BTreeSet<String> = known.iter().map(|i| text(i, "/name")).collect();
+    names == known && lab.recorder().containers() == slots.values().sum::<usize>()
+}
+
+/// The same, of `web`, which is everything that there is.
+pub(crate) fn is_whole(lab: &Lab, replicas: usize) -> bool {
+    are_whole(lab, &BTreeMap::from([("web", replicas)]))
 }
 
 /// How many run on other hosts than those.
-pub(super) fn runs_elsewhere(lab: &Lab, dark: &[&str]) -> usize {
+pub(crate) fn runs_elsewhere(lab: &Lab, dark: &[&str]) -> usize {
     elsewhere(lab, dark).len()
 }
 
@@ -42,7 +56,7 @@ fn elsewhere(lab: &Lab, dark: &[&str]) -> Vec<Run> {
 
 /// Waits until as many run elsewhere as ran on hosts that are dark now, which were cut off at
 /// `cut`: not too early, and not too late.
-pub(super) fn replaced(lab: &Lab, dark: &[&str], cut: Duration) {
+pub(crate) fn replaced(lab: &Lab, dark: &[&str], cut: Duration) {
     let wanted = lab.recorder().running("web").len();
     lab.eventually("what is lost is replaced", |lab| {
         runs_elsewhere(lab, dark) == wanted
@@ -60,7 +74,7 @@ pub(super) fn replaced(lab: &Lab, dark: &[&str], cut: Duration) {
 }
 
 /// Waits until everything is whole, and checks that it stays so without anybody touching anything.
-pub(super) fn healed(lab: &Lab, replicas: usize) {
+pub(crate) fn healed(lab: &Lab, replicas: usize) {
     let took = lab.within(HEALED_WITHIN, "one of each slot is left", |lab| {
         lab.all_connected() && is_whole(lab, replicas)
     });

@@ -143,8 +143,9 @@ fn parse(pid: &str) -> Option<Pid> {
 #[test]
 #[ignore = "needs root, and makes a lab"]
 fn nothing_is_left_of_a_lab_that_was_killed() {
-    let lab = crate::Lab::start(1);
+    let mut lab = super::Lab::start(1);
     lab.apply(&crate::harness::demo("web", "replicas: 2"));
+    lab.give_up();
     let site = lab.site();
     sweep(site);
     assert!(Namespace::with_prefix(&site.prefix()).is_empty());

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
-    Lab,
     harness::{demo, namespace::run},
+    lab::{Lab, text},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ fn waiting(lab: &Lab) -> Vec<(String, String)> {
     let waiting = instances
         .iter()
         .filter(|i| i["status"]["phase"] != "Running");
-    let why = |i: &serde_json::Value| (crate::text(i, "/node"), i["status"].to_string());
+    let why = |i: &serde_json::Value| (text(i, "/node"), i["status"].to_string());
     waiting.map(why).collect()
 }
 
@@ -118,7 +118,7 @@ fn a_full_disk_of_an_agent_stops_nothing_that_runs_and_is_named() {
     lab.eventually("the agent says why it does not begin", |lab| {
         let nodes = lab.list("nodes");
         let h1 = nodes.iter().find(|node| node["name"] == "h1");
-        h1.is_some_and(|h1| crate::text(h1, "/status/rejects").contains("written down"))
+        h1.is_some_and(|h1| text(h1, "/status/rejects").contains("written down"))
     });
     lab.eventually("the other one runs", |lab| {
         lab.recorder().running("web").len() == 3

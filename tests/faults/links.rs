@@ -2,17 +2,17 @@
 
 use std::{thread, time::Duration};
 
-use super::{
-    network::Fault,
-    relay,
-    slots::{healed, is_whole, replaced, runs_elsewhere},
+use crate::{
+    harness::demo,
+    lab::{
+        Lab,
+        network::Fault,
+        relay,
+        slots::{NOT_LOST_BEFORE, healed, is_whole, replaced, runs_elsewhere},
+    },
 };
-use crate::{Lab, harness::demo};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// A lease is 10 s long and was renewed up to 2 s before a link was cut, or 3 s on a machine that is
-/// busy: no node may be lost earlier than this after that.
-pub(super) const NOT_LOST_BEFORE: Duration = Duration::from_secs(7);
 
 #[test]
 #[ignore = "needs root, and makes a lab"]

@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use crate::{Lab, harness::demo};
+use crate::{harness::demo, lab::Lab};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{Lab, harness::demo};
+use crate::{harness::demo, lab::Lab};
 
 const SECOND: Duration = Duration::from_secs(1);
 

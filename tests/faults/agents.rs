@@ -4,7 +4,10 @@ use std::{fs, thread, time::Duration};
 
 use serde_json::Value;
 
-use crate::{Lab, harness::demo};
+use crate::{
+    harness::demo,
+    lab::{Lab, recorder::Run},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -49,8 +52,7 @@ fn an_agent_that_is_killed_takes_over_what_runs_and_restarts_what_died_once() {
     // It ended, and was started: nothing else did.
     assert_eq!(lab.recorder().changes_since(died), 2, "{}", lab.story());
     let again = lab.recorder().running("web");
-    let same =
-        |run: &crate::lab::recorder::Run| run.instance == victim.instance && run.host == "h1";
+    let same = |run: &Run| run.instance == victim.instance && run.host == "h1";
     assert!(again.iter().any(same), "{}", lab.story());
 }
 
