@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -38,13 +38,28 @@ pub(crate) struct Host {
     pub(crate) clock: Option<Clock>,
 }
 
+/// What the engine of a host is to do otherwise. Before version 23 all engines of a machine were the
+/// same one by their identity, unless told where to keep it.
+fn settings(dir: &Path) -> Value {
+    let output = Command::new("dockerd").arg("--version").output();
+    let said = output.expect("`dockerd`").stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let mut words = said.split(|c: char| !c.is_ascii_digit());
+    let version = words.find_map(|word| word.parse::<u32>().ok());
+    match version.expect("a version") {
+        ..23 => json!({ "deprecated-key-path": dir.join("key.json") }),
+        23.. => json!({}),
+    }
+}
+
 impl Host {
     /// A host, on which nothing runs.
     pub(crate) fn new(name: &str, namespace: Namespace, site: &Site) -> Self {
         let dir = site.dir().join(name);
         fs::create_dir_all(dir.join("data")).expect("a directory");
         // A file of this machine's own engine would otherwise be read.
-        fs::write(dir.join("daemon.json"), "{}").expect("a file");
+        let settings = settings(&dir).to_string();
+        fs::write(dir.join("daemon.json"), settings).expect("a file");
         Self {
             name: name.to_owned(),
             namespace,
