@@ -9,10 +9,14 @@
 
 mod faults {
     mod agents;
+    mod clocks;
+    mod dark;
     mod disks;
     mod engines;
     mod links;
+    mod ports;
     mod servers;
+    mod stops;
 }
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod harness;

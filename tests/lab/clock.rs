@@ -3,12 +3,13 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-/// Where Debian has it.
-const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+/// Where Debian has what belongs to each kind of machine.
+const LIBRARIES: &str = "/usr/lib";
 
 /// The clock of a program.
 #[derive(Debug)]
 pub(crate) struct Clock {
+    library: PathBuf,
     /// By how much it is wrong.
     file: PathBuf,
 }
@@ -16,11 +17,8 @@ pub(crate) struct Clock {
 impl Clock {
     /// One that is right.
     pub(crate) fn new(file: PathBuf) -> Self {
-        assert!(
-            fs::exists(LIBRARY).is_ok_and(|exists| exists),
-            "this needs `libfaketime`"
-        );
-        let clock = Self { file };
+        let library = library().expect("`libfaketime`");
+        let clock = Self { library, file };
         clock.set("+0");
         clock
     }
@@ -36,9 +34,17 @@ impl Clock {
     /// Gives it to a program.
     pub(crate) fn give(&self, command: &mut Command) {
         command
-            .env("LD_PRELOAD", LIBRARY)
+            .env("LD_PRELOAD", &self.library)
             .env("FAKETIME_TIMESTAMP_FILE", &self.file)
             .env("FAKETIME_NO_CACHE", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
+}
+
+fn library() -> Option<PathBuf> {
+    let mut machines = fs::read_dir(LIBRARIES).ok()?.flatten();
+    machines.find_map(|machine| {
+        let library = machine.path().join("faketime/libfaketimeMT.so.1");
+        library.exists().then_some(library)
+    })
 }
