@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use crate::{
     harness::demo,
-    lab::{Lab, clock::Clock},
+    lab::{Lab, clock::Clock, recorder::Run},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -60,5 +60,33 @@ fn clocks_that_jump_by_a_day_or_an_hour_lose_no_node_and_touch_nothing() {
     }
     for host in &lab.hosts {
         lab.never_lost(&host.name);
+    }
+}
+#[test]
+#[ignore = "needs root and libfaketime, and makes a lab"]
+fn a_rollout_ends_well_though_the_clock_of_the_server_jumps_in_the_middle_of_it() {
+    let lab = start();
+    let fields = |message: &str| {
+        format!(
+            "replicas: 3\nenv: {{ DEMO_MESSAGE: {message} }}\n\
+             update: {{ minReady: 3s, progressDeadline: 60s }}"
+        )
+    };
+    lab.apply(&demo("web", &fields("zero")));
+    for (server, message) in [("+24h", "one"), ("+0", "two"), ("-1h", "three")] {
+        lab.apply_no_wait(&demo("web", &fields(message)));
+        lab.eventually("it is in the middle", |lab| {
+            lab.workload("web")["status"]["updated"] == 1
+        });
+        set(&lab, server, "+0");
+        lab.eventually("it is there", |lab| {
+            let status = &lab.workload("web")["status"];
+            status["settled"] == true
+        });
+        let rollout = &lab.workload("web")["status"]["rollout"]["state"];
+        assert_eq!(rollout, "Completed", "{server}\n{}", lab.story());
+        let running = lab.recorder().running("web");
+        let is_new = |run: &Run| run.variable("DEMO_MESSAGE").as_deref() == Some(message);
+        assert!(running.iter().all(is_new), "{}", lab.story());
     }
 }

@@ -24,6 +24,7 @@ use crate::{
 };
 
 pub mod agent;
+pub mod clock;
 pub mod idempotency;
 pub mod job;
 mod node;

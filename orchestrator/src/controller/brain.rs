@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -52,6 +52,17 @@ pub(crate) struct Now {
     pub(crate) moment: Moment,
 }
 
+impl Now {
+    /// By how much the clock was set since then, if it was: the time of day went on otherwise than time
+    /// did.
+    fn set_since(self, then: Self) -> Option<SignedDuration> {
+        let passed = self.moment.saturating_sub(then.moment);
+        let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
+        let by = self.wall.duration_since(then.wall).saturating_sub(passed);
+        (by.abs() >= command::clock::STEP_MIN).then_some(by)
+    }
+}
+
 /// What a pass of the planner looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
@@ -73,6 +84,7 @@ pub(crate) struct Decision {
     pending: Vec<Pending>,
     /// How many agents' reports are in it.
     reports: usize,
+    now: Now,
 }
 
 /// What was decided, until it is known what the store made of it.
@@ -82,6 +94,7 @@ pub(crate) struct Decided {
     bytes: u64,
     pending: Vec<Pending>,
     reports: usize,
+    now: Now,
 }
 
 impl Decided {
@@ -102,6 +115,8 @@ pub(crate) struct Brain {
     leases: Arc<Mutex<Leases>>,
     full_pass_at: Moment,
     wake: Option<Timestamp>,
+    /// When a decision was last durable.
+    decided_at: Option<Now>,
     new_id: NewId,
 }
 
@@ -116,6 +131,7 @@ impl Brain {
             leases: Arc::new(Mutex::new(Leases::new(Moment::ZERO))),
             full_pass_at: Moment::ZERO,
             wake: None,
+            decided_at: None,
             cluster,
             metrics,
             new_id,
@@ -170,8 +186,14 @@ impl Brain {
             txn: Transaction::new(&self.cluster, now.wall),
             pending: Vec::new(),
             reports: 0,
+            now,
         };
         let txn = &mut decision.txn;
+        // It is noticed again if this does not become durable.
+        if let Some(by) = self.decided_at.and_then(|then| now.set_since(then)) {
+            tracing::warn!(seconds = by.as_secs(), "the clock of this machine was set");
+            command::clock::set(txn, by);
+        }
         for command in commands {
             match command {
                 Command::Agent(node, report) => {
@@ -237,6 +259,7 @@ impl Brain {
             txn,
             pending,
             reports,
+            now,
         } = decision;
         let (cluster, changes) = txn.finish();
         let to_store = (!changes.is_empty() && self.storage() == Storage::Writable).then(|| {
@@ -249,6 +272,7 @@ impl Brain {
             bytes: to_store.as_ref().map_or(0, |(batch, _)| batch.bytes()),
             pending,
             reports,
+            now,
         };
         (decided, to_store)
     }
@@ -268,6 +292,7 @@ impl Brain {
             bytes,
             pending,
             reports,
+            now,
         } = decided;
         let outcome = match stored {
             None if changes.is_empty() => Ok(()),
@@ -289,6 +314,9 @@ impl Brain {
             }
             Some(Err(fatal)) => return Err(fatal),
         };
+        if outcome.is_ok() {
+            self.decided_at = Some(now);
+        }
         if outcome.is_err() && reports > 0 {
             self.resync.send_modify(|n| *n += 1);
         }
@@ -370,3 +398,6 @@ fn on_report(txn: &mut Transaction, node: &NodeName, report: AgentReport) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

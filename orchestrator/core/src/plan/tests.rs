@@ -1,6 +1,7 @@
 //! What follows from what users ask for, agents report and nodes do.
 
 mod bounds;
+mod clock;
 mod daemons;
 mod deeds;
 mod dependencies;

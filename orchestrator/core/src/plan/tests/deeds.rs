@@ -60,6 +60,8 @@ pub(super) enum Deed {
     Engine(u32, RuntimeHealth),
     Break(usize),
     Wait(i64),
+    /// The clock is set forward or back by so many seconds.
+    SetClock(i64),
 }
 
 /// What people write about updates, and what they do not.
@@ -234,6 +236,7 @@ pub(super) fn deed() -> impl Strategy<Value = Deed> {
         1 => (node(), engine()).prop_map(|(node, health)| Deed::Engine(node, health)),
         2 => (0..12_usize).prop_map(Deed::Break),
         3 => (1..40_i64).prop_map(Deed::Wait),
+        1 => prop_oneof![Just(-3600), Just(24 * 3600)].prop_map(Deed::SetClock),
     ]
 }
 
@@ -270,6 +273,7 @@ impl World {
             Deed::Engine(n, health) => self.heartbeat(*n, health),
             Deed::Break(index) => self.break_one(*index),
             Deed::Wait(seconds) => self.wait(*seconds),
+            Deed::SetClock(seconds) => self.set_clock(*seconds),
         }
     }
 
