@@ -70,6 +70,8 @@ impl Machine {
                 agent_id: agent,
                 agent_version: env!("CARGO_PKG_VERSION").to_owned(),
                 engine_id: engine.id,
+                // Told when it is said: the rest may be from before.
+                boot_id: String::new(),
                 engine_version: engine.version,
                 os: engine.os,
                 arch: engine.arch,

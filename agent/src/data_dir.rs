@@ -90,7 +90,10 @@ pub(crate) struct Identity {
 pub(crate) fn boot_id() -> String {
     // Without it the file of an earlier boot could be taken for one of this: none is kept then.
     let read = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    read.unwrap_or_else(|_| Uuid::new_v4().to_string())
+    read.map_or_else(
+        |_| Uuid::new_v4().to_string(),
+        |boot| boot.trim_end().to_owned(),
+    )
 }
 
 impl DataDir {

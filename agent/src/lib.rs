@@ -225,6 +225,7 @@ impl<D: Dial, R: Runtime + Reach> Parts<D, R> {
             dial: Arc::clone(&self.dial),
             introduction: Introduction {
                 node: self.config.node.clone(),
+                boot: self.boot.clone(),
                 labels: self.config.labels.clone(),
                 taints: self.config.taints.clone(),
             },

@@ -39,6 +39,8 @@ const GREETING_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Introduction {
     /// Its name.
     pub(crate) node: NodeName,
+    /// The run of the machine's kernel.
+    pub(crate) boot: String,
     /// The labels to register with.
     pub(crate) labels: BTreeMap<String, String>,
     /// The taints to register with.
@@ -179,12 +181,13 @@ impl<D: Dial> Session<D> {
 
     fn hello(&self) -> Hello {
         let held = self.ledger.held();
-        let Machine { info, capacity } = self
+        let Machine { mut info, capacity } = self
             .board
             .machine
             .borrow()
             .clone()
             .expect("the session begins when the machine is known");
+        info.boot_id.clone_from(&self.introduction.boot);
         Hello {
             protocol: PROTOCOL,
             node: self.introduction.node.clone(),

@@ -1,20 +1,24 @@
 //! The agents that are connected, and the streams that were asked of them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use windlass_api::{
     ids::NodeName,
     wire::{Control, ServerFrame, StreamRequest},
 };
+
+mod door;
+
+pub(crate) use door::Door;
 
 /// How many frames may wait for an agent: requests for streams only, since assignments are made
 /// from the newest state when there is room.
@@ -88,11 +92,15 @@ pub(crate) enum OpenError {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     inner: Mutex<Inner>,
+    /// Tells when somebody has been let in, or has not.
+    left: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     sessions: BTreeMap<NodeName, Session>,
+    /// The nodes of which an agent is just being let in.
+    entering: BTreeSet<NodeName>,
     pending: BTreeMap<Uuid, Pending>,
 }
 
@@ -305,6 +313,27 @@ mod tests {
             drop(registration);
         });
         assert_eq!(asked.err(), Some(OpenError::NotConnected(node)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_second_waits_until_the_first_is_in() {
+        let sessions = Arc::new(Sessions::default());
+        let node = node();
+        let first = sessions.enter(&node).await;
+        assert!(!first.is_taken());
+        let briefly = Duration::from_secs(1);
+        let second = tokio::time::timeout(briefly, sessions.enter(&node)).await;
+        assert!(second.is_err());
+        let other = "n2".parse().unwrap();
+        assert!(!sessions.enter(&other).await.is_taken());
+        let (second, registration) = tokio::join!(sessions.enter(&node), async {
+            tokio::task::yield_now().await;
+            first.register()
+        });
+        assert!(second.is_taken());
+        // Who goes away is not waited for.
+        drop((second, registration));
+        assert!(!sessions.enter(&node).await.is_taken());
     }
 
     #[tokio::test]

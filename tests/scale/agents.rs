@@ -165,6 +165,7 @@ impl Agent {
                 agent_id: self.id,
                 agent_version: "0".to_owned(),
                 engine_id: self.name.clone(),
+                boot_id: "boot".to_owned(),
                 engine_version: "0".to_owned(),
                 os: "linux".to_owned(),
                 arch: "x86_64".to_owned(),

@@ -129,6 +129,7 @@ fn machine() -> Machine {
             agent_id: windlass_api::ids::AgentId(Uuid::nil()),
             agent_version: String::new(),
             engine_id: String::new(),
+            boot_id: "boot".to_owned(),
             engine_version: String::new(),
             os: String::new(),
             arch: String::new(),

@@ -126,14 +126,26 @@ pub struct NodeInfo {
     pub agent_id: AgentId,
     /// The agent's version.
     pub agent_version: String,
-    /// The Docker engine's own id. Nodes that share an engine share its host ports.
+    /// The Docker engine's own id. A machine that was copied has that of the original.
     pub engine_id: String,
+    /// What tells this run of the machine's kernel from every other one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot_id: String,
     /// The Docker engine's version.
     pub engine_version: String,
     /// The operating system, as Docker names it.
     pub os: String,
     /// The processor architecture, as Docker names it.
     pub arch: String,
+}
+
+impl NodeInfo {
+    /// What tells its engine from every other one, as long as the machine runs. Nodes that share an
+    /// engine share its host ports.
+    #[must_use]
+    pub fn engine(&self) -> (&str, &str) {
+        (&self.engine_id, &self.boot_id)
+    }
 }
 
 /// A change to a node that an operator asks for. What is absent stays as it is.

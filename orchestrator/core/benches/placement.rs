@@ -100,6 +100,7 @@ fn node(index: usize) -> NodeRecord {
             agent_id: AgentId(Uuid::nil()),
             agent_version: "0".to_owned(),
             engine_id: format!("engine-{index}"),
+            boot_id: "boot".to_owned(),
             engine_version: "0".to_owned(),
             os: "linux".to_owned(),
             arch: "x86_64".to_owned(),

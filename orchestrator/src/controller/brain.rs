@@ -206,8 +206,9 @@ impl Brain {
                 }
                 Command::Hello(hello, incumbent, answer) => {
                     let result = txn.attempt(|txn| {
-                        if incumbent == Incumbent::Away {
-                            command::agent::take_over(txn, &hello);
+                        match incumbent {
+                            Incumbent::Away => command::agent::take_over(txn, &hello),
+                            Incumbent::Connected => command::agent::refuse_copy(txn, &hello)?,
                         }
                         command::agent::hello(txn, &hello)
                     });

@@ -13,11 +13,13 @@ use windlass_core::lease::Pace;
 use crate::{
     assignments::Told,
     controller::{AgentReport, Handle, Incumbent},
-    sessions::{Registration, Sessions},
+    sessions::{Door, Registration, Sessions},
 };
 
 /// How long an agent may take to say who it is.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How long others of its node may take to be let in before it. It gives up by then.
+const DOOR_WITHIN: Duration = Duration::from_secs(10);
 /// How long one message may take to be sent. An agent that does not read is not connected.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 
@@ -36,6 +38,8 @@ enum End {
     Stuck,
     #[error("the agent sent what is no frame")]
     Malformed(#[from] serde_json::Error),
+    #[error("another agent of its node was being let in for too long")]
+    Crowded,
     #[error("the agent sent an unexpected frame")]
     Unexpected,
     #[error("the agent was refused: {0}")]
@@ -53,8 +57,8 @@ pub(crate) async fn serve(
     sessions: Arc<Sessions>,
     shutdown: CancellationToken,
 ) {
-    let hello = match greet(&mut socket, &handle, &sessions).await {
-        Ok(hello) => hello,
+    let (hello, door) = match greet(&mut socket, &handle, &sessions).await {
+        Ok(greeted) => greeted,
         Err(end) => {
             tracing::info!(reason = %end, "an agent was not let in");
             return;
@@ -62,7 +66,7 @@ pub(crate) async fn serve(
     };
     let node = hello.node.clone();
     tracing::info!(%node, version = hello.info.agent_version, "agent connected");
-    let registration = sessions.register(&node);
+    let registration = door.register();
     let runtime = Some(hello.runtime.clone());
     let mut session = Session {
         socket,
@@ -78,12 +82,18 @@ pub(crate) async fn serve(
 }
 
 /// Lets an agent in.
-async fn greet(socket: &mut WebSocket, handle: &Handle, sessions: &Sessions) -> Result<Hello, End> {
+async fn greet(
+    socket: &mut WebSocket,
+    handle: &Handle,
+    sessions: &Arc<Sessions>,
+) -> Result<(Hello, Door), End> {
     let first = tokio::time::timeout(HELLO_WITHIN, receive(socket)).await;
     let AgentFrame::Hello(hello) = first.map_err(|_| End::Silent)?? else {
         return Err(End::Unexpected);
     };
-    let incumbent = if sessions.is_connected(&hello.node) {
+    let door = tokio::time::timeout(DOOR_WITHIN, sessions.enter(&hello.node)).await;
+    let door = door.map_err(|_| End::Crowded)?;
+    let incumbent = if door.is_taken() {
         Incumbent::Connected
     } else {
         Incumbent::Away
@@ -99,7 +109,7 @@ async fn greet(socket: &mut WebSocket, handle: &Handle, sessions: &Sessions) -> 
                 notice: record.and_then(|node| node.unheeded()),
             };
             send(socket, &ServerFrame::Welcome(welcome)).await?;
-            Ok(*hello)
+            Ok((*hello, door))
         }
         Err(error) => {
             let reason = error.to_string();

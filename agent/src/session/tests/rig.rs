@@ -47,6 +47,7 @@ impl Rig {
             dial: Arc::new(dial),
             introduction: Introduction {
                 node: node(),
+                boot: "boot".to_owned(),
                 labels: BTreeMap::new(),
                 taints: Vec::new(),
             },

@@ -25,7 +25,7 @@ mod sight;
 
 pub use sight::{judge_darkness, lose, lost_for};
 
-pub use arrival::take_over;
+pub use arrival::{refuse_copy, take_over};
 
 /// The longest text of an agent that is kept, in characters: an engine's error with a path or two.
 const TEXT_CHARS_MAX: usize = 500;

@@ -74,7 +74,7 @@ mod tests {
     use windlass_api::ids::ClusterId;
 
     use super::*;
-    use crate::cluster::Cluster;
+    use crate::{cluster::Cluster, command::clock};
 
     fn transaction(now: &str) -> Transaction {
         Transaction::new(&Cluster::new(ClusterId(Uuid::nil())), now.parse().unwrap())
@@ -100,6 +100,16 @@ mod tests {
         remember(&mut txn, "k".to_owned(), 1, Vec::new());
         let later = Transaction::new(txn.cluster(), "2026-01-02T00:00:01Z".parse().unwrap());
         assert_eq!(recall(&later, "k", 2), Ok(None));
+    }
+
+    #[test]
+    fn a_key_does_not_expire_because_the_clock_was_set() {
+        let mut txn = transaction("2026-01-01T00:00:00Z");
+        remember(&mut txn, "k".to_owned(), 1, Vec::new());
+        let set = "2026-01-03T00:00:00Z".parse().unwrap();
+        let mut later = Transaction::new(txn.cluster(), set);
+        clock::set(&mut later, SignedDuration::from_hours(48));
+        assert!(recall(&later, "k", 1).unwrap().is_some());
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Node {
 impl Table {
     /// The nodes of `cluster`, with what its instances use of them.
     pub(super) fn new(cluster: &Cluster) -> Self {
-        let mut engines: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut engines: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         let mut nodes = Vec::with_capacity(cluster.nodes.len());
         for (name, record) in there(cluster) {
             let next = engines.len();
@@ -141,7 +141,7 @@ impl Table {
                 used: Capacity::default(),
                 load: Capacity::default(),
                 images: cluster.images.get(name).cloned(),
-                engine: *engines.entry(&record.info.engine_id).or_insert(next),
+                engine: *engines.entry(record.info.engine()).or_insert(next),
             });
         }
         let mut table = Self {

@@ -185,6 +185,7 @@ pub(super) fn hello(name: &str, cpu: CpuMillis) -> Hello {
             agent_id: AgentId(Uuid::new_v4()),
             agent_version: "1".to_owned(),
             engine_id: name.to_owned(),
+            boot_id: "boot".to_owned(),
             engine_version: "1".to_owned(),
             os: "linux".to_owned(),
             arch: "amd64".to_owned(),

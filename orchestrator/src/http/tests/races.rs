@@ -1,10 +1,20 @@
-//! Writes that come at the same moment.
+//! Writes, and agents, that come at the same moment.
 
 use axum::http::{Method, StatusCode};
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use windlass_api::problem::Code;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use windlass_api::{
+    problem::Code,
+    quantity::CpuMillis,
+    wire::{AgentFrame, Hello, SESSION_PATH, ServerFrame},
+};
 
-use super::fixture::{Server, json_request, manifest};
+use super::{
+    fixture::{Server, hello, json_request, manifest},
+    sockets::listen,
+};
 
 const WEB: &str = "/v1/workloads/default/web";
 
@@ -65,5 +75,36 @@ async fn of_two_changes_of_the_same_version_one_is_refused() {
         refused.refused(Code::VersionConflict);
         let now = server.get(WEB).await.json();
         assert_eq!(now["spec"]["replicas"], done.json()["spec"]["replicas"]);
+    }
+}
+
+/// Greets as an agent does. Returns the connection, which is to stay, and whether it was let in.
+async fn greet(port: u16, hello: Hello) -> (WebSocketStream<MaybeTlsStream<TcpStream>>, bool) {
+    let url = format!("ws://127.0.0.1:{port}{SESSION_PATH}");
+    let (mut socket, _) = connect_async(url).await.unwrap();
+    let hello = serde_json::to_string(&AgentFrame::Hello(Box::new(hello))).unwrap();
+    socket.send(Message::text(hello)).await.unwrap();
+    let answer = socket.next().await.unwrap().unwrap();
+    match serde_json::from_str(answer.to_text().unwrap()).unwrap() {
+        ServerFrame::Welcome(_) => (socket, true),
+        ServerFrame::Refused { .. } => (socket, false),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Both lost their state, say, and are on one machine. Each could have taken the node over from the
+/// other one, and both would have worked on it.
+#[tokio::test]
+async fn of_two_agents_that_greet_at_once_for_a_node_one_is_let_in() {
+    let listening = listen().await;
+    for round in 0..20 {
+        let name = format!("n{round}");
+        let cpu = CpuMillis(1_000);
+        listening.server.join(&name, cpu).await;
+        let (one, other) = tokio::join!(
+            greet(listening.port, hello(&name, cpu)),
+            greet(listening.port, hello(&name, cpu)),
+        );
+        assert_ne!(one.1, other.1, "round {round}");
     }
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use windlass_api::{
     event::{Severity, Subject},
+    status::NodeState,
     wire::Hello,
 };
 
 use super::super::Refusal;
 use crate::{
+    cluster::Cluster,
+    lease,
     record::{Change, NodeRecord},
     transaction::Transaction,
 };
@@ -20,21 +23,60 @@ pub(super) fn known(txn: &Transaction, hello: &Hello) -> Result<Option<Arc<NodeR
     let other = |node: &&Arc<NodeRecord>| node.info.agent_id != hello.info.agent_id;
     // Another machine may have the name of one that was removed, once that has nothing of ours.
     let free = |node: &&Arc<NodeRecord>| {
-        node.is_lost() || node.is_removed() && txn.cluster().instances_on(name).next().is_none()
+        let cluster = txn.cluster();
+        is_lost_and_fenced(cluster, node)
+            || node.is_removed() && cluster.instances_on(name).next().is_none()
     };
     if let Some(node) = known.as_ref().filter(|node| other(node) && !free(node)) {
+        let hint = if node.info.engine_id == hello.info.engine_id {
+            "; their engines have the same id, as if one machine were a copy of the other, or had \
+             been started anew without the agent's state"
+        } else {
+            ""
+        };
         return Err(Refusal::Conflict(format!(
             "node {name} is in use by agent {}: give this one another name, or wait until the \
-             other one is lost",
+             other one is lost, and what is exclusive on it certainly gone{hint}",
             node.info.agent_id
         )));
     }
     Ok(known.filter(|node| !(node.is_removed() && other(&node))))
 }
 
+/// Whether a node is lost, and nothing exclusive can still run there: whoever takes its name is told
+/// to run what it had.
+fn is_lost_and_fenced(cluster: &Cluster, node: &NodeRecord) -> bool {
+    match node.state {
+        NodeState::Lost { waited, .. } => cluster
+            .instances_on(&node.name)
+            .all(|instance| lease::is_fenced(cluster, instance, waited)),
+        NodeState::Ready | NodeState::RuntimeUnhealthy { .. } => false,
+    }
+}
+
+/// Refuses an agent that has the identity of the one that is connected, and is on another machine.
+/// That one may have been started anew; then its connection is found to be dead in a moment.
+///
+/// # Errors
+/// If it is one.
+pub fn refuse_copy(txn: &Transaction, hello: &Hello) -> Result<(), Refusal> {
+    let node = txn.cluster().nodes.get(&hello.node);
+    let (here, there) = (&hello.info, node.map(|node| &node.info));
+    match there.filter(|there| there.agent_id == here.agent_id && there.boot_id != here.boot_id) {
+        Some(_) => Err(Refusal::Conflict(format!(
+            "agent {} of node {} is connected from another machine, or from this one before it was \
+             started anew: if one is a copy of the other, give this agent an empty data directory \
+             and another name",
+            here.agent_id, hello.node
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Hands a node over to another agent on the engine that the node is about, whose own agent is not
 /// connected: it lost its state and has begun anew. What runs there is the same, and tells by its
-/// labels what it is, so there is nothing to wait for.
+/// labels what it is, so there is nothing to wait for. That it is the same engine is certain as long
+/// as the machine runs: a copy of the machine has an engine of the same id, but was booted by itself.
 ///
 /// Call it before [`super::hello`], and only if nobody speaks for the node at the moment.
 pub fn take_over(txn: &mut Transaction, hello: &Hello) {
@@ -59,9 +101,10 @@ pub fn take_over(txn: &mut Transaction, hello: &Hello) {
     txn.put(Change::Node(node.name.clone(), Some(Arc::new(node))));
 }
 
-/// Whether an agent drives the engine that a node is about. One that tells no id could be any.
+/// Whether an agent drives the engine that a node is about. One that does not tell could be any.
 fn is_same_engine(node: &NodeRecord, hello: &Hello) -> bool {
-    node.info.engine_id == hello.info.engine_id && !hello.info.engine_id.is_empty()
+    let (engine, boot) = hello.info.engine();
+    node.info.engine() == (engine, boot) && !engine.is_empty() && !boot.is_empty()
 }
 
 /// Says what there is to say about an agent that was let in.
@@ -144,10 +187,15 @@ mod tests {
     }
 
     fn hello(agent: u128, engine: &str) -> Hello {
+        hello_from(agent, engine, "b1")
+    }
+
+    fn hello_from(agent: u128, engine: &str, boot: &str) -> Hello {
         serde_json::from_value(json!({
             "protocol": PROTOCOL, "node": "n1", "capacity": { "cpu": "2", "memory": "2Gi" },
             "info": {
                 "agentId": AgentId(Uuid::from_u128(agent)), "agentVersion": "0", "engineId": engine,
+                "bootId": boot,
                 "engineVersion": "0", "os": "linux", "arch": "x86_64",
             },
             "labels": {}, "taints": [], "cluster": null, "seen": null,
@@ -218,6 +266,28 @@ mod tests {
         let mut txn = transaction();
         let_in(&mut txn, &hello(1, "")).unwrap();
         assert!(arrives(&mut txn, &hello(2, "")).is_err());
+    }
+
+    #[test]
+    fn a_copy_of_a_machine_does_not_take_over_the_node_of_the_original() {
+        let mut txn = transaction();
+        let_in(&mut txn, &hello_from(1, "e1", "b1")).unwrap();
+        let refused = arrives(&mut txn, &hello_from(2, "e1", "b2")).unwrap_err();
+        assert!(refused.to_string().contains("a copy"), "{refused}");
+        // Older agents do not tell.
+        let_in(&mut txn, &hello_from(1, "e1", "")).unwrap();
+        assert!(arrives(&mut txn, &hello_from(2, "e1", "")).is_err());
+    }
+
+    #[test]
+    fn a_copy_of_an_agent_is_refused_while_the_original_is_connected() {
+        let mut txn = transaction();
+        let_in(&mut txn, &hello_from(1, "e1", "b1")).unwrap();
+        let refused = refuse_copy(&txn, &hello_from(1, "e1", "b2")).unwrap_err();
+        assert!(refused.to_string().contains("another machine"), "{refused}");
+        refuse_copy(&txn, &hello_from(1, "e1", "b1")).unwrap();
+        // Whose node it is otherwise, is asked elsewhere.
+        refuse_copy(&txn, &hello_from(2, "e1", "b2")).unwrap();
     }
 
     #[test]

@@ -149,6 +149,24 @@ fn a_job_has_as_much_time_as_it_had_and_is_kept_for_as_long() {
 }
 
 #[test]
+fn an_index_that_failed_is_tried_again_as_soon_as_it_would_have_been() {
+    let mut world = World::new(1);
+    world.apply_kind("Job", "load", json!({ "image": "failing" }));
+    // It starts, and fails.
+    world.run_agents();
+    world.run_agents();
+    let waits = |world: &World| world.live().is_empty();
+    assert!(waits(&world));
+    for by in [DAY_FORWARD, HOUR_BACK] {
+        world.set_clock(by);
+        world.wait(4);
+        assert!(waits(&world), "{by}");
+    }
+    world.wait(3);
+    assert!(!waits(&world));
+}
+
+#[test]
 fn it_is_said_that_the_clock_was_set() {
     let mut world = World::new(1);
     world.set_clock(HOUR_BACK);

@@ -295,3 +295,25 @@ fn a_slot_moves_once_a_minute_at_most_however_often_its_node_is_lost() {
     assert!(gaps.clone().all(|gap| gap >= 60), "{moves:?}");
     assert!(world.cluster.workloads.contains_key(&key("web")));
 }
+
+/// Whoever takes the name of a lost node runs what it had, so that nothing exclusive may run there still.
+#[test]
+fn the_name_of_a_lost_node_is_free_once_what_is_exclusive_on_it_is_gone() {
+    let mut world = one_copy(json!({ "exclusive": true, "disconnect": { "replace": false } }));
+    let mut other = super::world::hello(1);
+    other.info.agent_id = windlass_api::ids::AgentId(uuid::Uuid::from_u128(7));
+    other.info.boot_id = "another".to_owned();
+    let comes = |world: &mut World| {
+        let mut result = Ok(());
+        world.act(|txn| result = txn.attempt(|txn| command::agent::hello(txn, &other)));
+        result
+    };
+    assert!(comes(&mut world).is_err());
+    world.lose(1);
+    for _ in 0..FENCED {
+        assert!(comes(&mut world).is_err(), "it may still run there");
+        world.wait(1);
+    }
+    world.wait(1);
+    comes(&mut world).unwrap();
+}

@@ -456,6 +456,7 @@ pub(super) fn hello(n: u32) -> Hello {
             agent_id: AgentId(Uuid::from_u128(n.into())),
             agent_version: "0".to_owned(),
             engine_id: format!("engine-{n}"),
+            boot_id: "boot".to_owned(),
             engine_version: "0".to_owned(),
             os: "linux".to_owned(),
             arch: "x86_64".to_owned(),

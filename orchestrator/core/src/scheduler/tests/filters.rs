@@ -247,6 +247,9 @@ fn the_holder_of_a_host_port_is_named_if_it_is_one() {
 fn nodes_on_one_engine_share_its_host_ports() {
     let mut nodes = [node("a"), node("b"), node("c")];
     nodes[1].info.engine_id = nodes[0].info.engine_id.clone();
+    // A copy of a machine has an engine of the same id, and ports of its own.
+    nodes[2].info.engine_id = nodes[0].info.engine_id.clone();
+    nodes[2].info.boot_id = "another".to_owned();
     let mut cluster = cluster(nodes);
     let web = Service::new("web", r#""ports": [{"container": 80, "host": 8080}]"#);
     assert_eq!(chosen(&cluster, &web, 3), ["a", "c"]);

@@ -76,6 +76,7 @@ pub(super) fn node(name: &str) -> NodeRecord {
             agent_id: AgentId(Uuid::nil()),
             agent_version: "0".to_owned(),
             engine_id: format!("engine-of-{name}"),
+            boot_id: "boot".to_owned(),
             engine_version: "0".to_owned(),
             os: "linux".to_owned(),
             arch: "x86_64".to_owned(),
