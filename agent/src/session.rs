@@ -105,6 +105,10 @@ impl<D: Dial> Session<D> {
         }
         let mut attempts = Attempts::default();
         while let Err(error) = self.connect(&mut attempts, &shutdown).await {
+            if matches!(error, Error::Outdated) {
+                tracing::info!(reason = %error, "greeting the server anew");
+                continue;
+            }
             // Once for each cause, since it can last for days.
             if attempts.said != error.to_string() {
                 attempts.said = error.to_string();
