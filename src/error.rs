@@ -174,6 +174,7 @@ impl From<client::Error> for Failure {
             client::Error::Problem(problem) => return Self::from(Problem::clone(problem)),
             client::Error::Address { .. } => (Exit::Usage, "usage"),
             client::Error::Protocol { .. } => (Exit::Failed, "protocol"),
+            client::Error::BrokeOff { .. } => (Exit::Failed, "broke-off"),
             client::Error::Unreachable { .. }
             | client::Error::Broken { .. }
             | client::Error::TimedOut { .. } => (Exit::Unreachable, "unreachable"),

@@ -128,7 +128,7 @@ impl Client {
     pub async fn backup(&self) -> Result<FileBody, Error> {
         let call = Call::new(Method::GET, "/v1/cluster/backup".to_owned());
         let response = self.exchange.respond(&call).await?;
-        Ok(FileBody::new(response.into_body(), self.server()))
+        Ok(FileBody::new(response, self.server()))
     }
 
     /// All objects that are selected, from all pages.

@@ -26,9 +26,9 @@ mod shared;
 mod stream;
 
 pub use self::stream::{
-    CHUNK_BYTES_MAX, Channel, Control, ExecOptions, FileInfo, FileKind, FilePart, LogOptions,
-    PING_EVERY, SILENT_AFTER, STALLED_AFTER, STREAM_MESSAGE_BYTES_MAX, SignalName, StreamRequest,
-    TerminalSize,
+    CHUNK_BYTES_MAX, Channel, Control, ExecOptions, FileInfo, FileKind, FilePart, IDLE_AFTER,
+    LogOptions, OUTCOME, Outcome, PING_EVERY, SILENT_AFTER, STALLED_AFTER,
+    STREAM_MESSAGE_BYTES_MAX, SignalName, StreamRequest, TerminalSize,
 };
 
 /// The version of this protocol. The server refuses an agent that speaks another one.

@@ -32,6 +32,7 @@ mod nodes;
 mod openapi;
 mod operation;
 mod operations;
+mod output;
 mod page;
 mod parameters;
 mod rebalance;

@@ -31,8 +31,8 @@ const CHUNKS_DEPTH: usize = 8;
 /// How long an agent may take to open a stream.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// A part of a stream, or why it broke off.
-pub(crate) type Chunk = io::Result<Frame>;
+/// A part of a stream, nothing at its end in good order, or why it broke off.
+pub(crate) type Chunk = io::Result<Option<Frame>>;
 
 /// A part of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +43,30 @@ pub(crate) enum Frame {
     Control(Control),
 }
 
-/// One end of a stream. Dropping it ends the stream.
+/// One end of a stream. Dropping it cuts the stream off: that it is all has to be said.
 #[derive(Debug)]
 pub(crate) struct StreamEnd {
     /// What the other end says.
-    pub(crate) incoming: mpsc::Receiver<Chunk>,
+    pub(crate) incoming: Incoming,
     /// What the other end is told.
     pub(crate) outgoing: mpsc::Sender<Chunk>,
+}
+
+/// What the other end of a stream says.
+#[derive(Debug)]
+pub(crate) struct Incoming(mpsc::Receiver<Chunk>);
+
+impl Incoming {
+    /// The next part, or `None` at the end. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Chunk {
+        let cut_off = || {
+            Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it was cut off",
+            ))
+        };
+        self.0.recv().await.unwrap_or_else(cut_off)
+    }
 }
 
 impl StreamEnd {
@@ -58,11 +75,11 @@ impl StreamEnd {
         let (to_other, other_incoming) = mpsc::channel(CHUNKS_DEPTH);
         let (to_one, one_incoming) = mpsc::channel(CHUNKS_DEPTH);
         let one = Self {
-            incoming: one_incoming,
+            incoming: Incoming(one_incoming),
             outgoing: to_other,
         };
         let other = Self {
-            incoming: other_incoming,
+            incoming: Incoming(other_incoming),
             outgoing: to_one,
         };
         (one, other)
@@ -204,12 +221,13 @@ impl Sessions {
         }
     }
 
-    /// The agent opened a stream: its end of it. `None` if nobody waits for it (any more).
-    pub(crate) fn opened(&self, stream: Uuid) -> Option<StreamEnd> {
+    /// The agent of a node opened a stream: its end of it. `None` if nobody waits for it (any
+    /// more).
+    pub(crate) fn opened(&self, stream: Uuid) -> Option<(NodeName, StreamEnd)> {
         let pending = self.lock().pending.remove(&stream)?;
         let (asker, agent) = StreamEnd::pair();
         pending.opened.send(Ok(asker)).ok()?;
-        Some(agent)
+        Some((pending.node, agent))
     }
 
     /// The agent of `node` cannot open a stream.
@@ -276,17 +294,21 @@ mod tests {
         else {
             panic!("no stream was asked for");
         };
-        let mut agent = sessions.opened(stream).unwrap();
+        let (opener, mut agent) = sessions.opened(stream).unwrap();
+        assert_eq!(opener, node());
         let mut asker = asking.await.unwrap().unwrap();
-        let line = Frame::Data(Bytes::from_static(b"line\n"));
+        let line = Some(Frame::Data(Bytes::from_static(b"line\n")));
         agent.outgoing.send(Ok(line.clone())).await.unwrap();
-        assert_eq!(asker.incoming.recv().await.unwrap().unwrap(), line);
-        let eof = Frame::Control(Control::Eof);
+        assert_eq!(asker.incoming.next().await.unwrap(), line);
+        let eof = Some(Frame::Control(Control::Eof));
         asker.outgoing.send(Ok(eof.clone())).await.unwrap();
-        assert_eq!(agent.incoming.recv().await.unwrap().unwrap(), eof);
-        drop(agent);
-        assert!(asker.incoming.recv().await.is_none());
+        assert_eq!(agent.incoming.next().await.unwrap(), eof);
+        agent.outgoing.send(Ok(None)).await.unwrap();
+        assert_eq!(asker.incoming.next().await.unwrap(), None);
         assert!(sessions.opened(stream).is_none(), "a stream is opened once");
+        // Whoever just goes has not said all.
+        drop(agent);
+        assert!(asker.incoming.next().await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

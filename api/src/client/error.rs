@@ -31,6 +31,12 @@ pub enum Error {
         /// How it broke.
         why: String,
     },
+    /// What was read broke off, and the server said why.
+    #[error("it broke off: {why}")]
+    BrokeOff {
+        /// Why, for a person.
+        why: String,
+    },
     /// The server did not answer in time.
     #[error("the server at {server} did not answer within {} s", limit.as_secs())]
     TimedOut {
@@ -88,7 +94,7 @@ impl Error {
                  WINDLASS_SERVER, and use the same version as the server's",
             ),
             Self::Address { .. } => Some("write it like http://127.0.0.1:7400"),
-            Self::Problem(_) => None,
+            Self::Problem(_) | Self::BrokeOff { .. } => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -21,8 +21,9 @@ use crate::{
 };
 
 mod once;
+mod stream;
 
-pub(super) use once::Socket;
+pub(super) use self::{once::Socket, stream::Stream};
 
 /// How long making a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -169,19 +170,20 @@ impl Exchange {
         let mut attempts = Attempts::new();
         loop {
             match self.opened(call).await {
-                Ok(response) => {
-                    return Ok(Stream {
-                        body: response.into_body(),
-                        server: self.server.clone(),
-                    });
-                }
+                Ok(response) => return Ok(Stream::new(response, &self.server)),
                 Err(failed) => attempts.pause_after(failed).await?,
             }
         }
     }
 
     async fn opened(&self, call: &Call) -> Result<Response<Incoming>, Attempt> {
-        let answer = async { self.accepted(self.head(call).await?).await };
+        let mut request = call.request(&self.base);
+        // How a body ended that comes as it is made is told in a trailer.
+        for (name, value) in [(header::CONNECTION, "te"), (header::TE, "trailers")] {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().insert(name, value);
+        }
+        let answer = async { self.accepted(self.ask(request).await?).await };
         time::timeout(REQUEST_LIMIT, answer)
             .await
             .unwrap_or_else(|_| Err(self.timed_out()))
@@ -275,13 +277,6 @@ impl Exchange {
         }
         .into()
     }
-}
-
-/// The body of an answer that may never end, and who sends it.
-#[derive(Debug)]
-pub(super) struct Stream {
-    pub(super) body: Incoming,
-    pub(super) server: String,
 }
 
 /// An attempt that failed.

@@ -1,12 +1,8 @@
 //! A body that is read line by line, with bounded memory.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::BodyExt;
 
-use super::{
-    Error,
-    exchange::{Stream, innermost},
-};
+use super::{Error, exchange::Stream};
 
 /// What becomes of a line that is longer than the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,19 +45,8 @@ impl Lines {
             if let Some(line) = self.buffered()? {
                 return Ok(Some(line));
             }
-            match self.stream.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
-                    }
-                }
-                Some(Err(error)) => {
-                    let server = self.stream.server.clone();
-                    return Err(Error::Broken {
-                        server,
-                        why: innermost(&error),
-                    });
-                }
+            match self.stream.next().await? {
+                Some(data) => self.buffer.extend_from_slice(&data),
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Ok(Some(self.take(self.buffer.len()))),
             }
@@ -91,7 +76,7 @@ impl Lines {
         match self.long_line {
             LongLine::Split => Ok(Some(self.take(self.len_max))),
             LongLine::Refuse => Err(Error::Protocol {
-                server: self.stream.server.clone(),
+                server: self.stream.server().to_owned(),
                 why: format!("a line has more than {} bytes", self.len_max),
             }),
         }

@@ -3,13 +3,13 @@
 use std::io;
 
 use bytes::Bytes;
-use futures_util::Stream;
-use http::Method;
-use http_body_util::BodyExt;
+use futures_util::Stream as Pieces;
+use http::{Method, Response};
+use hyper::body::Incoming;
 
 use super::{
     Client, Error,
-    exchange::{Call, Socket, innermost},
+    exchange::{Call, Socket, Stream},
     resource::Query,
 };
 use crate::{
@@ -104,8 +104,7 @@ impl Client {
             server: self.server().to_owned(),
             why: format!("the header {FILE_INFO} is missing or not understood"),
         })?;
-        let body = FileBody::new(response.into_body(), self.server());
-        Ok((info, body))
+        Ok((info, FileBody::new(response, self.server())))
     }
 
     /// Unpacks a tar archive in a folder of a container; without a name, of the main one. An error
@@ -119,7 +118,7 @@ impl Client {
         id: &InstanceId,
         container: Option<&ContainerName>,
         path: &str,
-        body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        body: impl Pieces<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<(), Error> {
         let mut query = of_container(container);
         query.push("path", path);
@@ -154,15 +153,11 @@ fn files(namespace: &Namespace, id: &InstanceId) -> String {
 
 /// A file, as it arrives.
 #[derive(Debug)]
-pub struct FileBody {
-    body: hyper::body::Incoming,
-    server: String,
-}
+pub struct FileBody(Stream);
 
 impl FileBody {
-    pub(super) fn new(body: hyper::body::Incoming, server: &str) -> Self {
-        let server = server.to_owned();
-        Self { body, server }
+    pub(super) fn new(response: Response<Incoming>, server: &str) -> Self {
+        Self(Stream::new(response, server))
     }
 
     /// The next piece, or `None` after the last one. Cancel-safe.
@@ -170,21 +165,6 @@ impl FileBody {
     /// # Errors
     /// The connection broke, or the file broke off.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        loop {
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
-                Some(Err(error)) => {
-                    return Err(Error::Broken {
-                        server: self.server.clone(),
-                        why: innermost(&error),
-                    });
-                }
-            }
-        }
+        self.0.next().await
     }
 }

@@ -324,6 +324,45 @@ async fn a_log_comes_in_lines_and_a_long_one_in_pieces() {
     );
 }
 
+/// Half of something must not look like all of it, also where a trailer was lost on the way.
+#[tokio::test]
+async fn what_is_to_tell_how_it_ended_is_whole_only_if_it_does() {
+    let chunked = |names: &str, trailer: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n{names}connection: close\r\n\r\n\
+             4\r\none\n\r\n0\r\n{trailer}\r\n"
+        )
+    };
+    let names = "trailer: x-windlass-outcome\r\n";
+    let done = "x-windlass-outcome: {\"type\":\"done\"}\r\n";
+    let broke_off = "x-windlass-outcome: {\"type\":\"brokeOff\",\"reason\":\"no disk\"}\r\n";
+    let ends = [
+        (chunked("", ""), None),
+        (chunked(names, done), None),
+        (chunked(names, broke_off), Some("it broke off: no disk")),
+        (chunked(names, ""), Some("how it ended was not told")),
+        (
+            chunked(names, "x-windlass-outcome: ?\r\n"),
+            Some("how it ended was not told"),
+        ),
+    ];
+    for (answer, fails) in ends {
+        let (client, requests) = serve(vec![answer]).await;
+        let (namespace, id) = (Namespace::default(), "web-0-1".parse().unwrap());
+        let options = LogOptions::default();
+        let opened = client.logs(&namespace, &id, None, &options).await;
+        let mut lines = opened.unwrap();
+        assert_eq!(lines.next().await.unwrap().unwrap(), "one");
+        let end = lines.next().await.map_err(|error| error.to_string());
+        match fails {
+            None => assert_eq!(end, Ok(None)),
+            Some(why) => assert!(end.as_ref().unwrap_err().contains(why), "{end:?}"),
+        }
+        let requests = requests.lock().unwrap();
+        assert_eq!(header(&requests[0], "te"), Some("trailers"));
+    }
+}
+
 #[tokio::test]
 async fn a_mirror_goes_on_where_a_watch_broke_and_lists_again_when_history_is_gone() {
     let list = |items: &str, version| {

@@ -26,7 +26,7 @@ pub struct Watch<T> {
 impl<T: Resource> Watch<T> {
     pub(super) fn new(stream: Stream) -> Self {
         Self {
-            server: stream.server.clone(),
+            server: stream.server().to_owned(),
             lines: Lines::new(stream, MESSAGE_BYTES_MAX, LongLine::Refuse),
             data: Vec::new(),
             objects: PhantomData,

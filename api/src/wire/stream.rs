@@ -34,6 +34,31 @@ pub const SILENT_AFTER: Duration = Duration::from_secs(70);
 /// its connections, so that the reason is known wherever it is noticed.
 pub const STALLED_AFTER: Duration = Duration::from_secs(60);
 
+/// How long nobody may say anything on a stream, though both sides are there: a command that
+/// somebody has forgotten takes one of the few streams of its node. As long as a kubelet waits.
+pub const IDLE_AFTER: Duration = Duration::from_secs(4 * 3_600);
+
+/// The trailer of a body that comes as it is made: an [`Outcome`], as JSON. An answer that names
+/// it and ends without it was cut off.
+pub const OUTCOME: &str = "x-windlass-outcome";
+
+/// How a body ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum Outcome {
+    /// That was all.
+    Done,
+    /// There is more of it.
+    BrokeOff {
+        /// Why it does not come, for a person.
+        reason: String,
+    },
+}
+
 /// What a stream is to carry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(

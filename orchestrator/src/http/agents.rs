@@ -49,12 +49,15 @@ pub(super) async fn stream(
 ) -> Result<Response, Error> {
     let id: Uuid = path.get("stream")?;
     let upgrade = bounded(upgrade, STREAM_MESSAGE_BYTES_MAX)?;
-    let end = api
+    let (node, end) = api
         .sessions
         .opened(id)
         .ok_or_else(|| Error::new(Code::NotFound, "nobody waits for that stream (any more)"))?;
     let shutdown = api.shutdown.clone();
-    Ok(upgrade.on_upgrade(|socket| stream::pump(socket, end, shutdown)))
+    Ok(upgrade.on_upgrade(async move |socket| {
+        let agent = format!("the agent of node {node}");
+        stream::pump(socket, end, &agent, shutdown).await;
+    }))
 }
 
 fn bounded(

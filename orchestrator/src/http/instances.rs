@@ -1,24 +1,20 @@
 //! Instances, one at a time, and their output.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
-    body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, HeaderValue, StatusCode},
+    response::Response,
 };
-use bytes::Bytes;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
 use windlass_api::{
     ids::{ContainerName, InstanceId, Namespace, NodeName},
     problem::Code,
     resource::Instance,
-    wire::{Control, LogOptions, StreamRequest},
+    wire::{LogOptions, StreamRequest},
 };
 use windlass_core::cluster::Cluster;
 
@@ -26,12 +22,10 @@ use super::{
     Api, LOG_STREAMS_MAX,
     collection::{Collection, Instances},
     etag,
+    output::Output,
     parameters::{PathParameters, Query},
 };
-use crate::{
-    error::Error,
-    sessions::{Frame, StreamEnd},
-};
+use crate::error::Error;
 
 /// Which part of the output is wanted.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -82,6 +76,7 @@ pub(super) async fn get(
 pub(super) async fn logs(
     State(api): State<Arc<Api>>,
     path: PathParameters,
+    headers: HeaderMap,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Error> {
     let instance = find(
@@ -119,51 +114,8 @@ pub(super) async fn logs(
         shutdown: api.shutdown.clone(),
         _permit: permit,
     };
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-    Ok((headers, output.into_body()).into_response())
-}
-
-/// What an agent sends, which is being read as the body of an answer.
-pub(super) struct Output {
-    pub(super) end: StreamEnd,
-    pub(super) shutdown: CancellationToken,
-    pub(super) _permit: OwnedSemaphorePermit,
-}
-
-impl Output {
-    /// The data, until it ends or breaks off.
-    pub(super) fn into_body(self) -> Body {
-        let chunks = futures_util::stream::unfold(Some(self), |output| async {
-            let mut output = output?;
-            let chunk = output.next().await?;
-            // What broke off is not read on.
-            let rest = chunk.is_ok().then_some(output);
-            Some((chunk, rest))
-        });
-        Body::from_stream(chunks)
-    }
-
-    async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        loop {
-            let chunk = self.end.incoming.recv();
-            match self.shutdown.run_until_cancelled(chunk).await {
-                Some(Some(Ok(Frame::Data(bytes)))) => return Some(Ok(bytes)),
-                Some(Some(Ok(Frame::Control(Control::Failed { reason, .. })))) => {
-                    return Some(Err(io::Error::other(reason)));
-                }
-                Some(Some(Ok(Frame::Control(_)))) => {}
-                Some(Some(Err(error))) => return Some(Err(error)),
-                Some(None) => return None,
-                // An error, since a plain end would say that the output ends here.
-                None => {
-                    return Some(Err(io::Error::new(
-                        io::ErrorKind::ConnectionAborted,
-                        "the server stops",
-                    )));
-                }
-            }
-        }
-    }
+    let media_type = HeaderValue::from_static("text/plain; charset=utf-8");
+    Ok(output.into_response(media_type, &headers))
 }
 
 /// The node that an instance is on, which one has to be to be reached.

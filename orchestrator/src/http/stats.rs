@@ -75,12 +75,12 @@ async fn ask(sessions: &Sessions, node: &NodeName) -> NodeAnswer {
 async fn measure(sessions: &Sessions, node: &NodeName) -> Result<NodeUsage, String> {
     let opened = sessions.open(node, StreamRequest::Stats).await;
     let mut end = opened.map_err(|error| error.to_string())?;
-    match end.incoming.recv().await {
-        Some(Ok(Frame::Data(json))) => {
+    match end.incoming.next().await {
+        Ok(Some(Frame::Data(json))) => {
             serde_json::from_slice(&json).map_err(|error| format!("it is not understood: {error}"))
         }
-        Some(Ok(Frame::Control(Control::Failed { reason, .. }))) => Err(reason),
-        Some(Ok(Frame::Control(_))) | None => Err("it did not say".to_owned()),
-        Some(Err(error)) => Err(format!("its connection broke: {error}")),
+        Ok(Some(Frame::Control(Control::Failed { reason, .. }))) => Err(reason),
+        Ok(Some(Frame::Control(_)) | None) => Err("it did not say".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }

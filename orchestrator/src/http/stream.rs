@@ -1,7 +1,12 @@
 //! The WebSockets of streams: those that agents opened because the server asked (see
 //! [`crate::sessions`]), and those of whoever the streams are for.
 
-use std::{io, pin::pin};
+use std::{
+    error::Error,
+    io,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::{
@@ -13,9 +18,9 @@ use tokio::{
     time::{Duration, Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use windlass_api::wire::{Control, PING_EVERY, SILENT_AFTER, STALLED_AFTER};
+use windlass_api::wire::{Control, IDLE_AFTER, PING_EVERY, SILENT_AFTER, STALLED_AFTER};
 
-use crate::sessions::{Chunk, Frame, StreamEnd};
+use crate::sessions::{Chunk, Frame, Incoming, StreamEnd};
 
 /// How long the other side may take to answer a farewell. What was sent before it is on its way.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(5);
@@ -25,23 +30,43 @@ pub(super) const STREAM_BUFFER_BYTES: usize = 32 << 10;
 const REASON_BYTES_MAX: usize = 123;
 
 /// Passes on what comes over `socket` to the other end of a stream, and back, until one of them
-/// ends. Each direction waits for its reader, and only for that.
-pub(crate) async fn pump(socket: WebSocket, end: StreamEnd, shutdown: CancellationToken) {
+/// ends. Each direction waits for its reader, and only for that. `peer` is who is at the socket,
+/// in words for whoever is at the other end.
+pub(crate) async fn pump(
+    socket: WebSocket,
+    end: StreamEnd,
+    peer: &str,
+    shutdown: CancellationToken,
+) {
     let StreamEnd { incoming, outgoing } = end;
     let (sink, stream) = socket.split();
-    let mut reading = pin!(read(stream, outgoing));
-    tokio::select! {
-        () = reading.as_mut() => {}
-        () = write(sink, incoming, shutdown) => {
+    let moved = AtomicBool::new(false);
+    let written = {
+        let mut reading = pin!(read(stream, &outgoing, peer, &moved));
+        let written = tokio::select! {
+            () = reading.as_mut() => return,
+            written = write(sink, incoming, peer, &moved, shutdown) => written,
+        };
+        if written.is_ok() {
             // The answer to the farewell comes when everything before it was read. Without one,
             // the connection is dropped as it is.
             let _answer = timeout(FAREWELL_WITHIN, reading).await;
         }
+        written
+    };
+    if let Err(error) = written {
+        // One that does not take it either sees that the stream was cut off.
+        let _stalled = timeout(STALLED_AFTER, outgoing.send(Err(error))).await;
     }
 }
 
 /// Passes on what comes until the socket ends, or the other end of the stream is gone.
-async fn read(mut stream: SplitStream<WebSocket>, to: mpsc::Sender<Chunk>) {
+async fn read(
+    mut stream: SplitStream<WebSocket>,
+    to: &mpsc::Sender<Chunk>,
+    peer: &str,
+    moved: &AtomicBool,
+) {
     loop {
         // Cancel-safe, both: a message is taken whole or not at all.
         let message = tokio::select! {
@@ -49,9 +74,9 @@ async fn read(mut stream: SplitStream<WebSocket>, to: mpsc::Sender<Chunk>) {
             message = timeout(SILENT_AFTER, stream.next()) => message,
         };
         let chunk = match message {
-            Ok(Some(Ok(Message::Binary(bytes)))) => Ok(Frame::Data(bytes)),
+            Ok(Some(Ok(Message::Binary(bytes)))) => Ok(Some(Frame::Data(bytes))),
             Ok(Some(Ok(Message::Text(text)))) => match serde_json::from_str::<Control>(&text) {
-                Ok(control) => Ok(Frame::Control(control)),
+                Ok(control) => Ok(Some(Frame::Control(control))),
                 Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             },
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
@@ -59,15 +84,25 @@ async fn read(mut stream: SplitStream<WebSocket>, to: mpsc::Sender<Chunk>) {
                 Some(frame) if frame.code != close_code::NORMAL => {
                     Err(io::Error::other(frame.reason.as_str().to_owned()))
                 }
-                Some(_) | None => return,
+                Some(_) | None => Ok(None),
             },
-            Ok(None) => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            Ok(Some(Err(error))) => Err(io::Error::other(error)),
-            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+            Ok(None) => {
+                let why = format!("the connection to {peer} was closed");
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, why))
+            }
+            Ok(Some(Err(error))) => Err(broken(peer, &error)),
+            Err(_) => {
+                let limit = SILENT_AFTER.as_secs();
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("nothing was heard of {peer} for {limit} s"),
+                ))
+            }
         };
-        let broken = chunk.is_err();
+        moved.store(true, Ordering::Relaxed);
+        let is_last = !matches!(chunk, Ok(Some(_)));
         let sent = timeout(STALLED_AFTER, to.send(chunk)).await;
-        if broken || !matches!(sent, Ok(Ok(()))) {
+        if is_last || !matches!(sent, Ok(Ok(()))) {
             return;
         }
     }
@@ -78,39 +113,81 @@ async fn drain(mut stream: SplitStream<WebSocket>) {
     while let Some(Ok(_)) = stream.next().await {}
 }
 
-/// Sends what the other end of the stream says, and a farewell after it.
+/// Sends what the other end of the stream says, and a farewell after it. Fails with what the other
+/// end is to be told.
 async fn write(
     mut sink: SplitSink<WebSocket, Message>,
-    mut from: mpsc::Receiver<Chunk>,
+    mut from: Incoming,
+    peer: &str,
+    moved: &AtomicBool,
     shutdown: CancellationToken,
-) {
+) -> io::Result<()> {
     let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last_moved = Instant::now();
+    let mut idle = Ok(());
     loop {
         // Cancel-safe, all of them: a chunk is taken whole or not at all.
         let message = tokio::select! {
             biased;
             () = shutdown.cancelled() => farewell(close_code::AWAY, "the server stops"),
-            chunk = from.recv() => message(chunk),
-            _ = ping.tick() => Message::Ping(Default::default()),
+            chunk = from.next() => {
+                moved.store(true, Ordering::Relaxed);
+                message(chunk)
+            }
+            _ = ping.tick() => {
+                if moved.swap(false, Ordering::Relaxed) {
+                    last_moved = Instant::now();
+                }
+                if last_moved.elapsed() < IDLE_AFTER {
+                    Message::Ping(Default::default())
+                } else {
+                    let hours = IDLE_AFTER.as_secs() / 3_600;
+                    let why = format!("nothing was said for {hours} h");
+                    let message = farewell(close_code::AWAY, &why);
+                    idle = Err(io::Error::new(io::ErrorKind::TimedOut, why));
+                    message
+                }
+            }
         };
-        let last = matches!(message, Message::Close(_));
-        // A side that takes nothing, or is gone, is not told why.
+        let is_last = matches!(message, Message::Close(_));
         match timeout(STALLED_AFTER, sink.send(message)).await {
-            Ok(Ok(())) if !last => {}
-            _ => return,
+            Ok(Ok(())) if is_last => return idle,
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(broken(peer, &error)),
+            Err(_) => return Err(stalled(peer)),
         }
     }
 }
 
-fn message(chunk: Option<Chunk>) -> Message {
+fn broken(peer: &str, error: &axum::Error) -> io::Error {
+    // The limit of the connection itself is as long, and may be the first to be noticed.
+    let mut causes = std::iter::successors(error.source(), |&error| error.source());
+    let is_stalled = causes.any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    });
+    if is_stalled {
+        return stalled(peer);
+    }
+    let why = format!("the connection to {peer} broke: {error}");
+    io::Error::new(io::ErrorKind::ConnectionReset, why)
+}
+
+fn stalled(peer: &str) -> io::Error {
+    let limit = STALLED_AFTER.as_secs();
+    let why = format!("{peer} took nothing for {limit} s");
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
+
+fn message(chunk: Chunk) -> Message {
     match chunk {
-        Some(Ok(Frame::Data(bytes))) => Message::Binary(bytes),
-        Some(Ok(Frame::Control(control))) => {
+        Ok(Some(Frame::Data(bytes))) => Message::Binary(bytes),
+        Ok(Some(Frame::Control(control))) => {
             Message::text(serde_json::to_string(&control).expect("a control message is valid JSON"))
         }
-        Some(Err(error)) => farewell(close_code::ERROR, &error.to_string()),
-        None => farewell(close_code::NORMAL, ""),
+        Ok(None) => farewell(close_code::NORMAL, ""),
+        Err(error) => farewell(close_code::ERROR, &error.to_string()),
     }
 }
 

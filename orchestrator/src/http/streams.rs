@@ -11,7 +11,7 @@ use axum::{
         State,
         ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -34,7 +34,8 @@ use windlass_api::{
 
 use super::{
     Api, REACH_STREAMS_MAX, instances,
-    instances::{Output, flag},
+    instances::flag,
+    output::Output,
     parameters::{PathParameters, Query},
     stream,
 };
@@ -161,6 +162,7 @@ pub(super) async fn forward(
 pub(super) async fn read_files(
     State(api): State<Arc<Api>>,
     path: PathParameters,
+    headers: HeaderMap,
     Query(query): Query<FileQuery>,
 ) -> Result<Response, Error> {
     let instance = find(&api, &path)?;
@@ -184,18 +186,13 @@ pub(super) async fn read_files(
     // What JSON leaves as it is, a header may not hold: then the name is all that is lost.
     let head = HeaderValue::from_bytes(&json)
         .map_err(|_| Error::malformed("the file's name has control characters"))?;
-    let body = Output {
+    let output = Output {
         end,
         shutdown: api.shutdown.clone(),
         _permit: permit,
-    }
-    .into_body();
-    let media_type = HeaderValue::from_static(TAR);
-    let mut response = body.into_response();
+    };
+    let mut response = output.into_response(HeaderValue::from_static(TAR), &headers);
     response.headers_mut().insert(FILE_INFO, head);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, media_type);
     Ok(response)
 }
 
@@ -241,9 +238,9 @@ async fn unpack(
     tokio::select! {
         sent = sending => sent?,
         // The agent ended it before the archive did: it says why.
-        answer = incoming.recv() => return outcome(answer),
+        answer = incoming.next() => return outcome(answer),
     }
-    let answer = timeout(WRITTEN_WITHIN, incoming.recv()).await;
+    let answer = timeout(WRITTEN_WITHIN, incoming.next()).await;
     answer.map_or_else(
         |_| {
             let detail = format!("docker is not done after {} s", WRITTEN_WITHIN.as_secs());
@@ -254,14 +251,14 @@ async fn unpack(
 }
 
 /// What an agent says in the end about an archive that it was sent.
-fn outcome(answer: Option<Chunk>) -> Result<(), Error> {
+fn outcome(answer: Chunk) -> Result<(), Error> {
     match answer {
-        None => Ok(()),
-        Some(Ok(Frame::Control(Control::Failed { reason, .. }))) => {
+        Ok(None) => Ok(()),
+        Ok(Some(Frame::Control(Control::Failed { reason, .. }))) => {
             Err(Error::new(Code::Conflict, reason))
         }
-        Some(Ok(_)) => Err(unexpected()),
-        Some(Err(error)) => Err(broken(&error)),
+        Ok(Some(_)) => Err(unexpected()),
+        Err(error) => Err(broken(&error)),
     }
 }
 
@@ -287,13 +284,14 @@ async fn send_body(body: &mut BodyDataStream, to: &mpsc::Sender<Chunk>) -> Resul
         };
         while !bytes.is_empty() {
             let piece: Bytes = bytes.split_to(bytes.len().min(CHUNK_BYTES_MAX));
-            if to.send(Ok(Frame::Data(piece))).await.is_err() {
+            if to.send(Ok(Some(Frame::Data(piece)))).await.is_err() {
                 // The agent's own word is on its way.
                 return std::future::pending().await;
             }
         }
     }
-    if to.send(Ok(Frame::Control(Control::Eof))).await.is_err() {
+    let eof = Frame::Control(Control::Eof);
+    if to.send(Ok(Some(eof))).await.is_err() {
         return std::future::pending().await;
     }
     Ok(())
@@ -301,22 +299,22 @@ async fn send_body(body: &mut BodyDataStream, to: &mpsc::Sender<Chunk>) -> Resul
 
 /// What an agent says first about files that it was asked for.
 async fn found(end: &mut StreamEnd, instance: &Instance, path: &str) -> Result<FileInfo, Error> {
-    let Ok(answer) = timeout(FOUND_WITHIN, end.incoming.recv()).await else {
+    let Ok(answer) = timeout(FOUND_WITHIN, end.incoming.next()).await else {
         let limit = FOUND_WITHIN.as_secs();
         let detail = format!("the agent did not say within {limit} s what is at {path}");
         return Err(Error::new(Code::Timeout, detail));
     };
     match answer {
-        Some(Ok(Frame::Control(Control::Found(info)))) => Ok(info),
-        Some(Ok(Frame::Control(Control::Missing))) => Err(Error::new(
+        Ok(Some(Frame::Control(Control::Found(info)))) => Ok(info),
+        Ok(Some(Frame::Control(Control::Missing))) => Err(Error::new(
             Code::NotFound,
             format!("there is nothing at {path} in {}", instance.name),
         )),
-        Some(Ok(Frame::Control(Control::Failed { reason, .. }))) => {
+        Ok(Some(Frame::Control(Control::Failed { reason, .. }))) => {
             Err(Error::new(Code::Conflict, reason))
         }
-        Some(Ok(_)) | None => Err(unexpected()),
-        Some(Err(error)) => Err(broken(&error)),
+        Ok(_) => Err(unexpected()),
+        Err(error) => Err(broken(&error)),
     }
 }
 
@@ -325,8 +323,7 @@ fn unexpected() -> Error {
 }
 
 fn broken(error: &io::Error) -> Error {
-    let detail = format!("the connection of the agent broke: {error}");
-    Error::new(Code::NodeUnreachable, detail)
+    Error::new(Code::NodeUnreachable, error.to_string())
 }
 
 fn absolute(path: String) -> Result<String, Error> {
@@ -377,7 +374,7 @@ async fn open_socket(
         .max_frame_size(CHUNK_BYTES_MAX)
         .read_buffer_size(stream::STREAM_BUFFER_BYTES);
     Ok(upgrade.on_upgrade(async move |socket| {
-        stream::pump(socket, end, shutdown).await;
+        stream::pump(socket, end, "whoever asked for it", shutdown).await;
         drop(permit);
     }))
 }

@@ -1,6 +1,7 @@
 //! The API on a real controller with a store in memory.
 
 mod access;
+mod broken_streams;
 mod cluster;
 mod documented;
 mod errors;

@@ -49,12 +49,12 @@ async fn the_output_comes_through_from_the_agent() {
     assert!(options.follow && !options.timestamps);
     assert_eq!(options.tail, Some(10));
     assert_eq!(options.since, Some("2026-01-01T00:00:00Z".parse().unwrap()));
-    let agent = server.sessions.opened(stream).unwrap();
+    let (_, agent) = server.sessions.opened(stream).unwrap();
     for line in ["one\n", "two\n"] {
         let line = Frame::Data(Bytes::from(line));
-        agent.outgoing.send(Ok(line)).await.unwrap();
+        agent.outgoing.send(Ok(Some(line))).await.unwrap();
     }
-    drop(agent);
+    agent.outgoing.send(Ok(None)).await.unwrap();
     let answer = reading.await.unwrap();
     assert_eq!(answer.text(), "one\ntwo\n");
     assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");

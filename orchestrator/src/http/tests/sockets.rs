@@ -35,7 +35,7 @@ pub(super) async fn listen() -> Listening {
 }
 
 impl Listening {
-    async fn connect(&self, request: &str) -> TcpStream {
+    pub(super) async fn connect(&self, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         stream
@@ -46,26 +46,35 @@ impl Listening {
     }
 }
 
-async fn read_to_end(mut stream: TcpStream) -> String {
+pub(super) async fn read_to_end(mut stream: TcpStream) -> String {
     let mut text = Vec::new();
     stream.read_to_end(&mut text).await.unwrap();
     String::from_utf8(text).unwrap()
 }
 
 /// Reads until `text` came.
-async fn read_until(stream: &mut TcpStream, text: &str) -> String {
+pub(super) async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut seen = String::new();
     let mut buffer = [0; 4_096];
     while !seen.contains(text) {
         let n = stream.read(&mut buffer).await.unwrap();
         assert!(n > 0, "{text} did not come: {seen}");
-        seen.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+        seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
     }
     seen
 }
 
-fn get(target: &str) -> String {
+pub(super) fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
+/// Asks for a WebSocket.
+pub(super) fn upgrade(target: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
 }
 
 #[tokio::test]
@@ -172,10 +181,8 @@ async fn a_client_that_takes_nothing_is_cut_off() {
 #[tokio::test]
 async fn agents_get_their_websocket() {
     let listening = listen().await;
-    let upgrade = "GET /v1/agent/session HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let mut stream = listening.connect(upgrade).await;
+    let upgrade = upgrade("/v1/agent/session");
+    let mut stream = listening.connect(&upgrade).await;
     let answer = read_until(&mut stream, "\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");

@@ -28,7 +28,7 @@ use super::{
 use crate::sessions::{Frame, Registration, StreamEnd};
 
 /// What an agent does with the one stream that it is asked for.
-async fn agent(
+pub(super) async fn agent(
     server: &Server,
     mut registration: Registration,
 ) -> (StreamRequest, StreamEnd, Registration) {
@@ -36,7 +36,7 @@ async fn agent(
     else {
         panic!("no stream was asked for");
     };
-    let end = server.sessions.opened(stream).unwrap();
+    let (_, end) = server.sessions.opened(stream).unwrap();
     (request, end, registration)
 }
 
@@ -48,7 +48,7 @@ async fn instance(server: &Server) -> InstanceId {
 }
 
 /// A server that is reached over connections, with one instance on a node.
-async fn reached() -> (Listening, Client, InstanceId, Registration) {
+pub(super) async fn reached() -> (Listening, Client, InstanceId, Registration) {
     let listening = listen().await;
     let id = instance(&listening.server).await;
     let registration = listening
@@ -59,7 +59,7 @@ async fn reached() -> (Listening, Client, InstanceId, Registration) {
     (listening, client, id, registration)
 }
 
-fn command(words: &[&str]) -> ExecOptions {
+pub(super) fn command(words: &[&str]) -> ExecOptions {
     ExecOptions {
         command: words.iter().map(|w| (*w).to_owned()).collect(),
         stdin: true,
@@ -96,8 +96,8 @@ async fn a_command_speaks_both_ways_and_its_end_is_told() {
     };
     outgoing.control(&interrupt).await.unwrap();
     let heard = [
-        end.incoming.recv().await.unwrap().unwrap(),
-        end.incoming.recv().await.unwrap().unwrap(),
+        end.incoming.next().await.unwrap().unwrap(),
+        end.incoming.next().await.unwrap().unwrap(),
     ];
     let data = Frame::Data(Bytes::from_static(b"in"));
     assert_eq!(heard, [data, Frame::Control(interrupt)]);
@@ -105,9 +105,9 @@ async fn a_command_speaks_both_ways_and_its_end_is_told() {
     let exit = Control::Exit { code: 3 };
     let said = [Frame::Data(out.clone()), Frame::Control(exit.clone())];
     for frame in said {
-        end.outgoing.send(Ok(frame)).await.unwrap();
+        end.outgoing.send(Ok(Some(frame))).await.unwrap();
     }
-    drop(end);
+    end.outgoing.send(Ok(None)).await.unwrap();
     let heard = [
         incoming.next().await.unwrap(),
         incoming.next().await.unwrap(),
@@ -127,9 +127,9 @@ async fn a_side_that_leaves_takes_the_other_with_it() {
     );
     // Without a farewell, as when a client is killed.
     drop(opened.unwrap());
-    let last = end.incoming.recv().await;
-    assert!(last.is_none_or(|chunk| chunk.is_err()));
-    assert!(end.incoming.recv().await.is_none(), "the agent is told");
+    let error = end.incoming.next().await.unwrap_err().to_string();
+    let why = "the connection to whoever asked for it broke";
+    assert!(error.contains(why), "{error}");
 
     let (opened, (_, end, _registration)) = tokio::join!(
         client.forward(&namespace, &id, 80),
@@ -156,7 +156,7 @@ async fn a_shutdown_ends_streams() {
     let error = incoming.next().await.unwrap_err();
     assert_eq!(error.to_string(), "the server stops");
     drop(incoming);
-    while end.incoming.recv().await.is_some() {}
+    while end.incoming.next().await.is_ok() {}
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn there_are_not_too_many_streams() {
     assert!(metrics.text().contains("windlass_reach_streams_open 128\n"));
 }
 
-fn folder(name: &str) -> FileInfo {
+pub(super) fn folder(name: &str) -> FileInfo {
     FileInfo {
         name: name.to_owned(),
         kind: FileKind::Folder,
@@ -246,7 +246,7 @@ async fn files_are_read_as_they_come() {
         assert_eq!((path.as_str(), part), ("/etc/ü", FilePart::Whole));
         let found = Control::Found(folder("ü"));
         let data = Frame::Data(Bytes::from_static(b"tar"));
-        for frame in [Frame::Control(found), data] {
+        for frame in [Some(Frame::Control(found)), Some(data), None] {
             end.outgoing.send(Ok(frame)).await.unwrap();
         }
         registration
@@ -263,7 +263,7 @@ async fn files_are_read_as_they_come() {
     let missing = async {
         let (_, end, registration) = agent(&listening.server, registration).await;
         let missing = Frame::Control(Control::Missing);
-        end.outgoing.send(Ok(missing)).await.unwrap();
+        end.outgoing.send(Ok(Some(missing))).await.unwrap();
         registration
     };
     let (read, registration) =
@@ -273,14 +273,15 @@ async fn files_are_read_as_they_come() {
     let beginning = async {
         let (_, end, _registration) = agent(&listening.server, registration).await;
         let found = Frame::Control(Control::Found(folder("etc")));
-        end.outgoing.send(Ok(found)).await.unwrap();
+        end.outgoing.send(Ok(Some(found))).await.unwrap();
         end
     };
     let (read, end) = tokio::join!(client.read_files(&namespace, &id, None, "/etc"), beginning);
     let (_, mut body) = read.unwrap();
     let failed = Frame::Control(Control::failed("the disk is broken"));
-    end.outgoing.send(Ok(failed)).await.unwrap();
-    assert!(body.next().await.is_err(), "half of it is not all of it");
+    end.outgoing.send(Ok(Some(failed))).await.unwrap();
+    let error = body.next().await.unwrap_err();
+    assert_eq!(error.to_string(), "it broke off: the disk is broken");
 }
 
 #[tokio::test]
@@ -293,12 +294,13 @@ async fn files_of_any_size_are_written_as_they_come() {
         let (_, mut end, registration) = agent(&listening.server, registration).await;
         let mut taken = 0;
         loop {
-            match end.incoming.recv().await.unwrap().unwrap() {
+            match end.incoming.next().await.unwrap().unwrap() {
                 Frame::Data(bytes) => taken += bytes.len(),
                 Frame::Control(control) => break assert_eq!(control, Control::Eof),
             }
         }
         assert_eq!(taken, PIECES * 100_000);
+        end.outgoing.send(Ok(None)).await.unwrap();
         registration
     };
     let (written, registration) = tokio::join!(
@@ -311,7 +313,8 @@ async fn files_of_any_size_are_written_as_they_come() {
     let refusing = async {
         let (_, end, registration) = agent(&listening.server, registration).await;
         let failed = Control::failed("there is no folder /data");
-        end.outgoing.send(Ok(Frame::Control(failed))).await.unwrap();
+        let failed = Some(Frame::Control(failed));
+        end.outgoing.send(Ok(failed)).await.unwrap();
         registration
     };
     let (written, registration) = tokio::join!(
@@ -329,10 +332,10 @@ async fn files_of_any_size_are_written_as_they_come() {
     }));
     let hearing = async {
         let (_, mut end, _registration) = agent(&listening.server, registration).await;
-        let first = end.incoming.recv().await.unwrap().unwrap();
+        let first = end.incoming.next().await.unwrap().unwrap();
         assert_eq!(first, Frame::Data(Bytes::from_static(b"half")));
         unplug.send(()).unwrap();
-        assert!(end.incoming.recv().await.unwrap().is_err());
+        assert!(end.incoming.next().await.is_err());
     };
     let (written, ()) = tokio::join!(
         client.write_files(&namespace, &id, None, "/data", broken),
@@ -357,7 +360,7 @@ async fn what_nodes_use_is_asked_of_those_that_can_be_asked() {
         let (request, end, _registration) = agent(&server, registration).await;
         assert_eq!(request, StreamRequest::Stats);
         let data = Frame::Data(usage.to_string().into());
-        end.outgoing.send(Ok(data)).await.unwrap();
+        end.outgoing.send(Ok(Some(data))).await.unwrap();
     };
     let (answer, ()) = tokio::join!(server.get("/v1/stats"), answering);
     let stats = answer.json();
