@@ -1,8 +1,8 @@
 //! Bulk data, each stream over a connection of its own that the agent opens when the server asks.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use windlass_api::{
@@ -27,6 +27,8 @@ mod stats;
 
 /// How many streams may be open at a time: more people than ever look at one node.
 const STREAMS_MAX: usize = 64;
+/// How long commands have to be told that the agent stops: Docker is asked which process each is.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(3);
 
 /// A stream that the server asked for.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl<D: Dial, R: Runtime + Reach> Streams<D, R> {
                 () = shutdown.cancelled() => break,
                 Some(request) = self.requests.recv() => {
                     if open.len() < STREAMS_MAX {
-                        self.open(&mut open, request);
+                        self.open(&mut open, request, &shutdown);
                     } else {
                         let reason = format!("the node serves {STREAMS_MAX} streams already; try again later");
                         self.fail(Failure { stream: request.stream, reason });
@@ -90,6 +92,10 @@ impl<D: Dial, R: Runtime + Reach> Streams<D, R> {
                 },
             }
         }
+        let farewells = async { while open.join_next().await.is_some() {} };
+        if timeout(FAREWELL_WITHIN, farewells).await.is_err() {
+            tracing::warn!("some streams do not end, and are cut off");
+        }
         open.shutdown().await;
     }
 
@@ -100,7 +106,12 @@ impl<D: Dial, R: Runtime + Reach> Streams<D, R> {
         }
     }
 
-    fn open(&self, open: &mut JoinSet<Option<Failure>>, request: Request) {
+    fn open(
+        &self,
+        open: &mut JoinSet<Option<Failure>>,
+        request: Request,
+        stop: &CancellationToken,
+    ) {
         let Request { stream, what } = request;
         let service = Service {
             dial: Arc::clone(&self.dial),
@@ -109,9 +120,10 @@ impl<D: Dial, R: Runtime + Reach> Streams<D, R> {
             ledger: Arc::clone(&self.ledger),
             node: self.node.clone(),
             stream,
+            stop: stop.clone(),
         };
         open.spawn(async move {
-            match Box::pin(service.serve(what)).await {
+            match Box::pin(service.until_stopped(what)).await {
                 Ok(()) => None,
                 Err(Trouble::CutOff(error)) => {
                     tracing::debug!(%stream, reason = %error, "a stream was cut off");
@@ -152,12 +164,24 @@ struct Service<D, R> {
     ledger: Arc<Ledger>,
     node: NodeName,
     stream: Uuid,
+    /// Cancelled when the agent stops.
+    stop: CancellationToken,
 }
 
 /// An open stream.
 type Socket<D> = (Outgoing<<D as Dial>::Io>, Incoming<<D as Dial>::Io>);
 
 impl<D: Dial, R: Runtime + Reach> Service<D, R> {
+    /// Serves until the agent stops.
+    async fn until_stopped(&self, what: StreamRequest) -> Result<(), Trouble> {
+        // A command has to be told; everything else ends when it is dropped.
+        if let StreamRequest::Exec { .. } = what {
+            return self.serve(what).await;
+        }
+        let served = self.stop.run_until_cancelled(self.serve(what)).await;
+        served.unwrap_or(Ok(()))
+    }
+
     async fn serve(&self, what: StreamRequest) -> Result<(), Trouble> {
         match what {
             StreamRequest::Logs {
@@ -179,7 +203,8 @@ impl<D: Dial, R: Runtime + Reach> Service<D, R> {
                 let id = self.container(&instance, container.as_ref())?;
                 let exec = self.runtime.prepare(&id, &options).await;
                 let exec = exec.map_err(|e| e.to_string())?;
-                exec::serve(&*self.runtime, &exec, &options, self.open().await?).await
+                let socket = self.open().await?;
+                exec::serve(&*self.runtime, &exec, &options, socket, &self.stop).await
             }
             StreamRequest::Forward { instance, port } => {
                 let connection = forward::connect(self.address(&instance)?, port).await?;

@@ -24,6 +24,9 @@ use crate::{
 mod consumption;
 mod hijack;
 
+/// The keys with which Docker leaves a command's terminal: none that anybody presses. Without
+/// these it would be Ctrl-P Ctrl-Q, and each Ctrl-P held back until the next key.
+const DETACH_KEYS: &str = "ctrl-@,ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^";
 /// The bits of a mode as Docker tells it, which is that of the language Go.
 const MODE_FOLDER: u32 = 1 << 31;
 /// See [`MODE_FOLDER`]: a symbolic link.
@@ -41,6 +44,7 @@ impl Reach for Docker {
             tty: Some(options.terminal.is_some()),
             env: kind.map(|kind| vec![format!("TERM={kind}")]),
             cmd: Some(options.command.clone()),
+            detach_keys: Some(DETACH_KEYS.to_owned()),
             ..ExecConfig::default()
         };
         let create = self.engine.client().await?.create_exec(&id.0, config);

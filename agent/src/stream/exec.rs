@@ -9,6 +9,7 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use windlass_api::{
     socket::{self, Incoming, Message, Outgoing},
     wire::{Control, ExecOptions, STALLED_AFTER, SignalName},
@@ -36,12 +37,14 @@ const END_POLL_MAX: Duration = Duration::from_secs(1);
 /// of each.
 const NOTICES_MAX: usize = 4;
 
-/// Runs a command that was prepared, and passes on what is said to it and what it says.
+/// Runs a command that was prepared, and passes on what is said to it and what it says. When the
+/// agent stops, whoever speaks to it is told.
 pub(super) async fn serve<R: Reach, S: AsyncRead + AsyncWrite + Unpin>(
     runtime: &R,
     exec: &ExecId,
     options: &ExecOptions,
     (mut outgoing, mut incoming): (Outgoing<S>, Incoming<S>),
+    stop: &CancellationToken,
 ) -> Result<(), Trouble> {
     let Running { input, output } = match runtime.begin(exec, options).await {
         Ok(running) => running,
@@ -58,8 +61,12 @@ pub(super) async fn serve<R: Reach, S: AsyncRead + AsyncWrite + Unpin>(
     let ended = tokio::select! {
         ended = say(runtime, exec, output, noticed, &mut outgoing) => ended,
         left = speaker.listen(&mut incoming) => {
-            hang_up(runtime, exec, options).await;
+            hang_up(runtime, exec).await;
             return left.map_err(Trouble::CutOff);
+        }
+        () = stop.cancelled() => {
+            hang_up(runtime, exec).await;
+            return Ok(outgoing.abort(incoming, "the agent stops").await?);
         }
     };
     match ended {
@@ -68,19 +75,16 @@ pub(super) async fn serve<R: Reach, S: AsyncRead + AsyncWrite + Unpin>(
             outgoing.close(incoming).await?;
         }
         Err(error) => {
-            hang_up(runtime, exec, options).await;
+            hang_up(runtime, exec).await;
             return Err(error.into());
         }
     }
     Ok(())
 }
 
-/// Nobody is there any more. As with a terminal that is gone, the command is told; one without a
-/// terminal has its input closed, and notices when it writes.
-async fn hang_up<R: Reach>(runtime: &R, exec: &ExecId, options: &ExecOptions) {
-    if options.terminal.is_none() {
-        return;
-    }
+/// Nobody is there any more. The command is told as when a terminal is gone, also without one:
+/// the engine reads on what it writes, so that it would never notice.
+async fn hang_up<R: Reach>(runtime: &R, exec: &ExecId) {
     if let Err(error) = runtime.signal(exec, SignalName::Hup).await {
         tracing::debug!(reason = %error, "a command goes on though nobody is there");
     }

@@ -307,29 +307,55 @@ async fn signals_and_sizes_reach_the_command() {
     drop((out, incoming));
 }
 
+/// With a terminal and without: the engine reads on what a command writes, which would not notice.
 #[tokio::test(start_paused = true)]
-async fn a_terminal_that_is_left_hangs_up() {
+async fn a_command_that_is_left_is_hung_up_on() {
     let mut rig = Rig::new();
     let size = TerminalSize {
         rows: 30,
         columns: 100,
     };
-    // Without a farewell, as when the cable is cut; and with one.
-    let end = rig.open(exec("hang", Some(size))).await;
-    drop(end);
-    rig.reached("signal Hup").await;
-    let (out, incoming) = rig.open(exec("hang", Some(size))).await;
-    out.close(incoming).await.unwrap();
-    while rig.fake.reached().len() < 2 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    let hang_ups = |rig: &Rig| {
+        let reached = rig.fake.reached();
+        reached.iter().filter(|done| *done == "signal Hup").count()
+    };
+    let mut left = 0;
+    for terminal in [Some(size), None] {
+        // Without a farewell, as when the cable is cut; and with one.
+        drop(rig.open(exec("hang", terminal)).await);
+        left += 1;
+        while hang_ups(&rig) < left {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (out, incoming) = rig.open(exec("hang", terminal)).await;
+        out.close(incoming).await.unwrap();
+        left += 1;
+        while hang_ups(&rig) < left {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // One that hears nothing for too long has been left, too.
+        let began = tokio::time::Instant::now();
+        let _end = rig.open(exec("hang", terminal)).await;
+        left += 1;
+        while hang_ups(&rig) < left {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(began.elapsed() >= windlass_api::wire::SILENT_AFTER);
     }
-    // One that hears nothing for too long has been left, too.
-    let began = tokio::time::Instant::now();
-    let _end = rig.open(exec("hang", Some(size))).await;
-    while rig.fake.reached().len() < 3 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(began.elapsed() >= windlass_api::wire::SILENT_AFTER);
+}
+
+/// Found in review: the agent left them behind.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_stops_hangs_up_on_commands_and_says_so() {
+    let mut rig = Rig::new();
+    let (_out, mut incoming) = rig.open(exec("hang", None)).await;
+    let (_other, mut silent) = rig.open(logs("web-0-1")).await;
+    rig.shutdown.cancel();
+    let (_, last, broken) = read(&mut incoming).await;
+    assert_eq!((last, broken.as_deref()), (None, Some("the agent stops")));
+    assert!(rig.fake.reached().contains(&"signal Hup".to_owned()));
+    read(&mut silent).await;
+    rig.task.await.unwrap();
 }
 
 #[tokio::test]
