@@ -49,6 +49,9 @@ pub(crate) struct Chore {
     /// Print the size of the terminal
     #[arg(long)]
     size: bool,
+    /// Do not end on Ctrl-C
+    #[arg(long)]
+    ignore_interrupt: bool,
     /// Take some time
     #[arg(long, value_name = "TIME")]
     take: Option<Span>,
@@ -93,6 +96,11 @@ impl Chore {
             // As the first process of a container it would not end on a signal by itself.
             let mut terminate = signal(SignalKind::terminate())
                 .map_err(|e| Failure::new(Exit::Failed, format!("cannot wait for SIGTERM: {e}")))?;
+            // Whoever listens is not ended by it.
+            let interrupt = self
+                .ignore_interrupt
+                .then(|| signal(SignalKind::interrupt()));
+            let _ignored = interrupt.transpose()?;
             // Cancel-safe: whatever is under way ends with the process.
             tokio::select! {
                 done = self.work() => done,

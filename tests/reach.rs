@@ -18,8 +18,9 @@ use rustix::{
 };
 use serde_json::Value;
 
-use crate::harness::{Cluster, PATIENCE, WINDLASS, demo, http};
+use crate::harness::{Cluster, PATIENCE, WINDLASS, demo, engine, http};
 
+mod broken;
 mod files;
 
 /// The program in the image, which has no other.
@@ -188,15 +189,7 @@ fn a_terminal_has_its_size_and_passes_on_keys() {
     terminal.until("50 x 132");
     // Ctrl-C is a key, which the command's terminal makes a signal of.
     terminal.press(b"\x03");
-    let began = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(began.elapsed() < PATIENCE, "Ctrl-C does not end it");
-        thread::sleep(Duration::from_millis(20));
-    };
-    assert_eq!(status.code(), Some(130));
+    assert_eq!(ended(&mut child), Some(130));
     let after = rustix::termios::tcgetattr(&slave).unwrap();
     let modes = |t: &rustix::termios::Termios| (t.local_modes, t.input_modes, t.output_modes);
     assert_eq!(modes(&after), modes(&before), "it is as it was");
@@ -229,6 +222,89 @@ impl Drop for Forwarding {
         // One that has ended needs no killing.
         let _ended = self.child.kill();
         let _ended = self.child.wait();
+    }
+}
+
+/// Regression: Docker held Ctrl-P back until the next key, and Ctrl-P Ctrl-Q left the command, which
+/// was then waited for without an end.
+#[test]
+fn a_terminal_holds_no_key_back() {
+    let cluster = cluster();
+    let (terminal, slave) = Terminal::open(24, 80);
+    let args = [
+        "exec", "-it", "web", "--", PROGRAM, "chore", "--say", "begun", "--echo",
+    ];
+    let mut child = windlass(&cluster, &args)
+        .stdin(slave.try_clone().unwrap())
+        .stdout(slave.try_clone().unwrap())
+        .stderr(slave)
+        .spawn()
+        .unwrap();
+    terminal.until("begun");
+    // The terminal of the command shows it as soon as it comes.
+    terminal.press(b"\x10");
+    terminal.until("^P");
+    terminal.press(b"\x11\x10\x11still there\r");
+    terminal.until("still there");
+    // The end of the input.
+    terminal.press(b"\x04");
+    assert_eq!(ended(&mut child), Some(0));
+}
+
+#[test]
+fn signals_reach_a_command_without_a_terminal_and_a_second_one_leaves_it() {
+    use rustix::process::Signal;
+    let cluster = cluster();
+    let start = |chore: &[&str]| {
+        let args = [
+            &["exec", "web", "--", PROGRAM, "chore", "--say", "begun"],
+            chore,
+        ]
+        .concat();
+        let mut child = windlass(&cluster, &args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "begun");
+        (child, lines)
+    };
+    // Ctrl-C ends it, as it would here: 128 and the number of the signal.
+    let (mut child, _lines) = start(&["--take", "1h"]);
+    crate::harness::signal(child.id(), Signal::INT);
+    assert_eq!(ended(&mut child), Some(130));
+    // It has an answer to SIGTERM, and a code of its own.
+    let (mut child, mut lines) = start(&["--take", "1h"]);
+    crate::harness::signal(child.id(), Signal::TERM);
+    assert_eq!(lines.next().unwrap().unwrap(), "stopping on SIGTERM");
+    assert_eq!(ended(&mut child), Some(0));
+    // One that does not mind is left with the second one.
+    let container = engine::running(&cluster.id()).remove(0);
+    let before = engine::processes(&container);
+    let (mut child, _lines) = start(&["--ignore-interrupt", "--take", "1h"]);
+    let began = Instant::now();
+    // Two that come at once are one.
+    while child.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < PATIENCE, "it is not left");
+        crate::harness::signal(child.id(), Signal::INT);
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(ended(&mut child), Some(130));
+    cluster.eventually("it was hung up on", |_| {
+        engine::processes(&container) == before
+    });
+}
+
+/// The exit code of a process that ends by itself.
+fn ended(child: &mut Child) -> Option<i32> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(began.elapsed() < PATIENCE, "it does not end");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -283,7 +359,7 @@ spec:
 #[test]
 fn one_of_several_containers_is_reached_by_its_name() {
     let cluster = Cluster::start(1);
-    cluster.apply(&TWO_CONTAINERS.replace("IMAGE", crate::harness::engine::IMAGE));
+    cluster.apply(&TWO_CONTAINERS.replace("IMAGE", engine::IMAGE));
     let says = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
 
     // Files: what is written in one is not in the other, unless one asks for it.

@@ -20,7 +20,7 @@ use windlass_api::{
     wire::FileKind,
 };
 
-use super::{Context, target::Target};
+use super::{Context, process, target::Target};
 use crate::{
     cli::Named,
     error::{Exit, Failure},
@@ -32,6 +32,9 @@ mod unpack;
 
 /// How many pieces wait between the network and the disk: with pieces of about 64 KiB, 512 KiB.
 const PIECES_MAX: usize = 8;
+/// What a copy to an instance leaves that does not come to its end: Docker unpacks as it reads.
+const IN_INSTANCE: &str =
+    "some of it may be in the instance now, and one of its files only in part: copy it again";
 /// How often the progress is shown: smooth for the eye, cheap for the terminal.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -125,11 +128,13 @@ impl Cp {
             }
             (Place::There(name, path), Place::Pipe) => print(&remote(&name, path).await?).await,
             (Place::Here(from), Place::There(name, path)) => {
-                upload(&from, remote(&name, path).await?).await
+                let to = remote(&name, path).await?;
+                until_interrupted(Box::pin(upload(&from, to))).await
             }
             (Place::Pipe, Place::There(name, path)) => {
+                let to = remote(&name, path).await?;
                 let input = ReaderStream::new(tokio::io::stdin());
-                send(&remote(&name, path).await?, input).await
+                until_interrupted(Box::pin(send(&to, input))).await
             }
             (Place::There(..), Place::There(..)) => Err(Failure::new(
                 Exit::Usage,
@@ -143,6 +148,26 @@ impl Cp {
             .hint("write a path in an instance like web-0-1:/path")),
         }
     }
+}
+
+/// Does some of it, and says what that leaves in an instance if it does not come to its end.
+async fn until_interrupted(
+    copying: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let interrupted = process::asked_to_stop()?;
+    tokio::select! {
+        copied = copying => copied,
+        () = interrupted => Err(incomplete(interruption(), IN_INSTANCE)),
+    }
+}
+
+fn interruption() -> Failure {
+    Failure::new(Exit::Failed, "it was interrupted")
+}
+
+/// The same failure, which leaves something.
+fn incomplete(failure: Failure, what: &str) -> Failure {
+    failure.notes(vec![what.to_owned()])
 }
 
 /// Copies from an instance to a local path.
@@ -175,7 +200,12 @@ async fn download(from: &Remote<'_>, to: &Path) -> Result<(), Failure> {
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
     let path = to.clone();
     let unpacking = spawn_blocking(move || unpack::unpack(pieces, &path));
-    let received = receive(body, &sender).await;
+    let interrupted = process::asked_to_stop()?;
+    // What is dropped is not used any more; what was received is unpacked.
+    let received = tokio::select! {
+        received = receive(body, &sender) => received,
+        () = interrupted => Err(interruption()),
+    };
     if let Err(failure) = &received {
         // Said, so that half an archive is not taken for a whole one.
         let broken = io::Error::other(failure.detail().to_owned());
@@ -183,9 +213,18 @@ async fn download(from: &Remote<'_>, to: &Path) -> Result<(), Failure> {
     }
     drop(sender);
     let unpacked = unpacking.await.map_err(panicked)?;
-    received?;
-    for left_out in unpacked.map_err(|error| Failure::new(Exit::Failed, error.to_string()))? {
-        output::say(&left_out);
+    let whole = received.and(unpacked.map_err(|e| Failure::new(Exit::Failed, e.to_string())));
+    let left_out = match (whole, info.kind) {
+        (Ok(left_out), _) => left_out,
+        // A file that is not whole does not get its name.
+        (Err(failure), FileKind::File) => return Err(failure),
+        (Err(failure), _) => {
+            let what = format!("some of it is in {}: copy it again", to.display());
+            return Err(incomplete(failure, &what));
+        }
+    };
+    for what in left_out {
+        output::say(&what);
     }
     Ok(())
 }
@@ -213,10 +252,16 @@ async fn print(from: &Remote<'_>) -> Result<(), Failure> {
     }
     let (_, mut body) = from.read().await?;
     let mut out = io::stdout().lock();
-    while let Some(bytes) = body.next().await? {
-        out.write_all(&bytes)?;
+    loop {
+        match body.next().await {
+            Ok(Some(bytes)) => out.write_all(&bytes)?,
+            Ok(None) => return Ok(out.flush()?),
+            Err(error) => {
+                let what = "what was written is not the whole archive";
+                return Err(incomplete(error.into(), what));
+            }
+        }
     }
-    Ok(out.flush()?)
 }
 
 /// Copies from a local path to an instance.
@@ -272,7 +317,8 @@ async fn send(
         path,
         counted,
     );
-    Ok(Box::pin(written).await?)
+    let written = Box::pin(written).await;
+    written.map_err(|error| incomplete(error.into(), IN_INSTANCE))
 }
 
 impl Remote<'_> {

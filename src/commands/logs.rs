@@ -26,13 +26,15 @@ use crate::{
 mod follow;
 mod origin;
 mod printer;
+mod reader;
 
 /// Read the output of a workload or of one instance
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Where there are several instances, or several containers in one, each line begins with the name of
 its own. With -f, new instances of a workload are followed, too, and so are containers that start
-again; a job is followed to its end.")]
+again; a job is followed to its end. What breaks off because an agent or the server is away is read
+on when it is back; a server that is away for a minute ends it.")]
 pub(crate) struct Logs {
     /// The workload or the instance
     name: Named<InstanceId>,

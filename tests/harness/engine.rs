@@ -17,7 +17,7 @@ use bollard::{
     query_parameters::{
         CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
         KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
-        RemoveContainerOptionsBuilder, RemoveImageOptions, StartContainerOptions,
+        RemoveContainerOptionsBuilder, RemoveImageOptions, StartContainerOptions, TopOptions,
     },
 };
 use tokio::runtime::Runtime;
@@ -142,6 +142,14 @@ pub(crate) fn started_at(id: &str) -> String {
         .state
         .and_then(|s| s.started_at)
         .expect("a start time")
+}
+
+/// How many processes a container has.
+pub(crate) fn processes(id: &str) -> usize {
+    let none = None::<TopOptions>;
+    let top = with(|docker| async move { docker.top_processes(id, none).await });
+    let processes = top.expect("it runs").processes;
+    processes.expect("a list").len()
 }
 
 /// Kills a container behind its agent's back.

@@ -1,10 +1,9 @@
 //! Follows the output of all containers of a workload, or of one instance.
 
-use std::{collections::BTreeMap, io::Write, time::Duration};
+use std::{collections::BTreeMap, io::Write};
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::{sync::mpsc, task::JoinSet, time};
+use tokio::{sync::mpsc, task::JoinSet};
 use windlass_api::{
     client::{Client, Error, Mirror},
     clock,
@@ -13,7 +12,13 @@ use windlass_api::{
     status::{ContainerPhase, ContainerStatus},
 };
 
-use super::{Source, What, origin::Origin, printer::Printer, why_silent};
+use super::{
+    Source, What,
+    origin::Origin,
+    printer::Printer,
+    reader::{Message, Part, Reader, is_outage},
+    why_silent,
+};
 use crate::error::{self, Failure};
 
 /// How many containers are followed at once: each one is a connection to the server and another
@@ -21,8 +26,6 @@ use crate::error::{self, Failure};
 const READERS_MAX: usize = 50;
 /// How many lines may wait to be written, before the readers wait.
 const LINES_MAX: usize = 1_024;
-/// The pause before a stream that broke is opened again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows containers.
 pub(super) struct Follow<W> {
@@ -31,6 +34,7 @@ pub(super) struct Follow<W> {
     what: What,
     printer: Printer<W>,
     followed: BTreeMap<Origin, Followed>,
+    outages: Outages,
     readers: JoinSet<()>,
     sender: mpsc::Sender<Message>,
     receiver: mpsc::Receiver<Message>,
@@ -40,11 +44,31 @@ pub(super) struct Follow<W> {
 #[derive(Debug)]
 enum Followed {
     /// It is read.
-    Reading(Run),
+    Reading(Reading),
     /// It was read to its end.
     Ended { run: Run, at: Timestamp },
-    /// It broke and is to be opened again.
-    Broken { at: Timestamp },
+    /// It broke, which was told, and is to be opened again: this is what is missing of it.
+    Broken { part: Part },
+}
+
+/// A stream that is read.
+#[derive(Debug)]
+struct Reading {
+    run: Run,
+    part: Part,
+    /// Whether anything of it came.
+    heard: bool,
+    /// Whether it is opened again after it broke.
+    again: bool,
+}
+
+/// What becomes of streams that break because the server or an agent is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outages {
+    /// They are opened again when it is back.
+    Waited,
+    /// Only what is left is read, and what cannot be read is not waited for.
+    Told,
 }
 
 /// One life of a container: the next one has another number, or is another container.
@@ -52,13 +76,6 @@ enum Followed {
 struct Run {
     container: String,
     restarts: u32,
-}
-
-/// What a reader says.
-#[derive(Debug)]
-enum Message {
-    Line(Origin, Bytes),
-    Ended(Origin, Result<(), Error>),
 }
 
 impl<W: Write> Follow<W> {
@@ -72,6 +89,7 @@ impl<W: Write> Follow<W> {
             what,
             printer,
             followed,
+            outages: Outages::Waited,
             readers,
             sender,
             receiver,
@@ -106,6 +124,7 @@ impl<W: Write> Follow<W> {
                 stepped = self.step(&mut instances, Crowd::Waits) => stepped?,
             }
         };
+        self.outages = Outages::Told;
         // The mirror may not have heard of the last instances yet.
         instances = self.open().await?;
         self.open_streams(&instances, Crowd::Waits)?;
@@ -181,24 +200,54 @@ impl<W: Write> Follow<W> {
 
     fn take(&mut self, message: Message) -> Result<(), Failure> {
         match message {
-            Message::Line(origin, line) => self.printer.line(&origin, &line)?,
+            Message::Line(origin, line) => {
+                if let Some(Followed::Reading(reading)) = self.followed.get_mut(&origin) {
+                    reading.heard = true;
+                }
+                self.printer.line(&origin, &line)?;
+            }
             Message::Ended(origin, result) => {
-                let at = clock::now();
-                let Some(Followed::Reading(run)) = self.followed.remove(&origin) else {
+                let Some(Followed::Reading(reading)) = self.followed.remove(&origin) else {
                     return Ok(());
                 };
-                let followed = match result {
-                    Err(error) if error.is_unreachable() => Followed::Broken { at },
-                    Err(error) => {
-                        self.printer.note(&origin, &error.to_string())?;
-                        Followed::Ended { run, at }
-                    }
-                    Ok(()) => Followed::Ended { run, at },
-                };
+                let followed = self.end(&origin, reading, result)?;
                 self.followed.insert(origin, followed);
             }
         }
         Ok(())
+    }
+
+    /// What becomes of a stream that ended.
+    fn end(
+        &mut self,
+        origin: &Origin,
+        reading: Reading,
+        result: Result<(), Error>,
+    ) -> Result<Followed, Failure> {
+        let at = clock::now();
+        let ended = Followed::Ended {
+            run: reading.run,
+            at,
+        };
+        let Err(error) = result else {
+            return Ok(ended);
+        };
+        if self.outages == Outages::Told || !is_outage(&error) {
+            self.printer.note(origin, &error.to_string())?;
+            return Ok(ended);
+        }
+        // Once for each outage, not for each attempt.
+        if reading.heard || !reading.again {
+            let note = format!("{error}; it is read on when that is over");
+            self.printer.note(origin, &note)?;
+        }
+        Ok(Followed::Broken {
+            part: if reading.heard {
+                Part::About(at)
+            } else {
+                reading.part
+            },
+        })
     }
 
     /// Opens the streams that are not open and have something to say.
@@ -224,7 +273,15 @@ impl<W: Write> Follow<W> {
                     Crowd::Refused => return Err(too_many()),
                 }
             }
-            self.followed.insert(origin.clone(), Followed::Reading(run));
+            let before = self.followed.get(&origin);
+            let reading = Reading {
+                run,
+                part,
+                heard: false,
+                again: matches!(before, Some(Followed::Broken { .. })),
+            };
+            self.followed
+                .insert(origin.clone(), Followed::Reading(reading));
             let reader = Reader {
                 client: self.client.clone(),
                 instance: instance.clone(),
@@ -253,17 +310,6 @@ fn too_many() -> Failure {
     Failure::new(error::Exit::Failed, detail).hint("name one of the instances")
 }
 
-/// Which part of a stream is to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// What the user asked for.
-    Asked,
-    /// What was written after a time at which the stream had been read already.
-    After(Timestamp),
-    /// What is written after a time, which had been read up to about then.
-    About(Timestamp),
-}
-
 /// Which part of the container's stream is to be read now, if any.
 fn part_to_read(
     followed: Option<&Followed>,
@@ -285,7 +331,7 @@ fn part_to_read(
                 _ => Part::After(*at),
             })
         }
-        Some(Followed::Broken { at }) => Some(Part::About(*at)),
+        Some(Followed::Broken { part }) => Some(*part),
     }
 }
 
@@ -298,110 +344,12 @@ impl Run {
     }
 }
 
-/// Reads one stream.
-struct Reader {
-    client: Client,
-    instance: Instance,
-    origin: Origin,
-    part: Part,
-    what: What,
-    sender: mpsc::Sender<Message>,
-}
-
-impl Reader {
-    async fn run(self) {
-        let origin = self.origin.clone();
-        let result = self.read().await;
-        if result.as_ref().is_err_and(Error::is_unreachable) {
-            time::sleep(PAUSE).await;
-        }
-        // The receiver is gone only when the program is about to end.
-        drop(self.sender.send(Message::Ended(origin, result)).await);
-    }
-
-    async fn read(&self) -> Result<(), Error> {
-        let mut options = self.what.options.clone();
-        match self.part {
-            Part::Asked => {}
-            Part::About(time) => {
-                options.tail = None;
-                options.since = Some(time);
-            }
-            Part::After(time) => {
-                // Docker knows whole seconds only; the rest is told apart by the lines' times.
-                options.tail = None;
-                options.since = Some(time);
-                options.timestamps = true;
-            }
-        }
-        let Instance {
-            namespace, name, ..
-        } = &self.instance;
-        let container = self.origin.container.as_ref().or(self.what.only.as_ref());
-        let mut lines = self
-            .client
-            .logs(namespace, name, container, &options)
-            .await?;
-        while let Some(line) = lines.next().await? {
-            let line = match self.part {
-                Part::After(time) => match after(&line, time) {
-                    None => continue,
-                    Some(_) if self.what.options.timestamps => line,
-                    Some(start) => line.slice(start..),
-                },
-                Part::Asked | Part::About(_) => line,
-            };
-            if self
-                .sender
-                .send(Message::Line(self.origin.clone(), line))
-                .await
-                .is_err()
-            {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Where the text of a line begins, behind its time; `None` if it was written up to `time`.
-/// Times are compared by the millisecond, since exits are known no better.
-fn after(line: &[u8], time: Timestamp) -> Option<usize> {
-    let end = line
-        .iter()
-        .position(|byte| *byte == b' ')
-        .unwrap_or(line.len());
-    let written = std::str::from_utf8(&line[..end])
-        .ok()
-        .and_then(|t| t.parse::<Timestamp>().ok());
-    match written {
-        Some(written) if written.as_millisecond() <= time.as_millisecond() => None,
-        Some(_) => Some((end + 1).min(line.len())),
-        // The later pieces of a very long line have no time.
-        None => Some(0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use windlass_api::status::Exit;
 
     use super::*;
     use crate::fixtures;
-
-    #[test]
-    fn lines_that_were_read_before_are_told_by_their_time() {
-        let time = "2026-01-01T00:00:01.500Z".parse().unwrap();
-        assert_eq!(after(b"2026-01-01T00:00:01.499999999Z old", time), None);
-        assert_eq!(after(b"2026-01-01T00:00:01.500999999Z last", time), None);
-        let new = b"2026-01-01T00:00:01.501000000Z new";
-        assert_eq!(
-            after(new, time).map(|start| &new[start..]),
-            Some(&b"new"[..])
-        );
-        assert_eq!(after(b"2026-01-01T00:00:02.501000000Z", time), Some(30));
-        assert_eq!(after(b"a piece of a long line", time), Some(0));
-    }
 
     #[test]
     fn a_container_that_starts_again_is_read_from_its_last_exit() {
