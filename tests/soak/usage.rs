@@ -15,16 +15,16 @@ pub(crate) struct Usage {
 }
 
 /// The most that a server may use that has three workloads and four clients. In half an hour it
-/// came to 15 MiB, 37 descriptors and 2 MiB.
+/// came to 12 MiB, 21 descriptors and 5 MiB.
 const SERVER_MAX: Usage = Usage {
-    memory_kib: 64 << 10,
-    descriptors: 100,
-    disk_kib: 64 << 10,
+    memory_kib: 32 << 10,
+    descriptors: 64,
+    disk_kib: 32 << 10,
 };
-/// The same of an agent: 10 MiB, 30 descriptors and 60 KiB.
+/// The same of an agent: 4 MiB, 16 descriptors and less than 50 KiB.
 const AGENT_MAX: Usage = Usage {
-    memory_kib: 48 << 10,
-    descriptors: 100,
+    memory_kib: 16 << 10,
+    descriptors: 64,
     disk_kib: 1 << 10,
 };
 
