@@ -15,7 +15,10 @@ use super::Held;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Nothing: it is what is held already.
-    NotNeeded,
+    NotNeeded {
+        /// The instances that are wanted no more, which the server still waits to hear of.
+        dropped: Vec<InstanceId>,
+    },
     /// There is a new assignment.
     Replaced {
         /// The new one.
@@ -125,7 +128,9 @@ pub(super) fn accept(
                     theirs: theirs.generation,
                 });
             }
-            Ordering::Equal if theirs.instances == ours.instances => return Ok(Verdict::NotNeeded),
+            Ordering::Equal if theirs.instances == ours.instances => {
+                return Ok(Verdict::NotNeeded { dropped: removed });
+            }
             Ordering::Equal => {
                 return Err(Rejection::DifferentContent {
                     generation: ours.generation,

@@ -38,6 +38,9 @@ pub(crate) enum Heard {
 pub(crate) struct Dialogue {
     assembler: Assembler,
     reporter: Reporter,
+    /// Whether the server sent an assignment. What comes first has what the server knew when the
+    /// connection began, and so when it heard the first report.
+    assigned: bool,
     report_at: Option<Instant>,
     reported_at: Option<Instant>,
 }
@@ -59,8 +62,15 @@ impl Dialogue {
         match frame {
             ServerFrame::Welcome(_) | ServerFrame::Refused { .. } => Err(Error::OutOfTurn),
             ServerFrame::Assignment(frame) => {
-                let whole = self.assembler.push(frame)?;
-                Ok(whole.map_or(Heard::Nothing, Heard::Assignment))
+                let Some(whole) = self.assembler.push(frame)? else {
+                    return Ok(Heard::Nothing);
+                };
+                if std::mem::replace(&mut self.assigned, true) {
+                    let ids = whole.instances.iter().map(|assigned| assigned.id.clone());
+                    self.reporter.again(ids);
+                    self.report_soon(now);
+                }
+                Ok(Heard::Assignment(whole))
             }
             ServerFrame::Lease(lease) => Ok(Heard::Lease(lease)),
             ServerFrame::Resync => {
@@ -84,7 +94,12 @@ impl Dialogue {
         ledger: &Ledger,
     ) -> (Option<AgentFrame>, Result<(), Error>) {
         let error = match result {
-            Ok(Verdict::NotNeeded) => return (None, Ok(())),
+            // Of what the server waits to hear on this connection it may have heard nothing on the one
+            // before.
+            Ok(Verdict::NotNeeded { dropped }) => {
+                self.reporter.dropped(generation, dropped);
+                return (None, Ok(()));
+            }
             Ok(Verdict::Replaced { dropped, .. }) => {
                 tracing::debug!(%generation, "an assignment was accepted");
                 self.reporter.dropped(generation, dropped);
@@ -126,5 +141,84 @@ impl Dialogue {
         };
         self.reported_at = Some(now);
         self.reporter.report(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use windlass_api::status::{InstanceStatus, Phase};
+
+    use super::*;
+    use crate::testing::{cluster, delta, id, instance, whole};
+
+    fn named(reports: &[Observed]) -> Vec<&str> {
+        let all = reports.iter().flat_map(|r| &r.instances);
+        all.map(|seen| seen.id.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_assigned_after_it_was_told_of_is_told_of_again() {
+        let now = Instant::now();
+        let snapshot = Arc::new(Snapshot {
+            generation: Generation(7),
+            statuses: BTreeMap::from([(id("web-0-1"), InstanceStatus::new(Phase::Starting))]),
+        });
+        let mut dialogue = Dialogue::default();
+        dialogue.report_soon(now);
+        assert_eq!(named(&dialogue.report(Some(&snapshot), now)), ["web-0-1"]);
+        // What the server sends first, it knew when it heard that.
+        let hear = |dialogue: &mut Dialogue, frame| {
+            dialogue.hear(ServerFrame::Assignment(frame), now).unwrap();
+            dialogue
+                .report_at()
+                .map(|at| named(&dialogue.report(Some(&snapshot), at)).len())
+        };
+        assert_eq!(
+            hear(&mut dialogue, whole(8, vec![instance("web-0-1")])),
+            None
+        );
+        assert_eq!(
+            hear(&mut dialogue, whole(9, vec![instance("web-0-1")])),
+            Some(1)
+        );
+        assert_eq!(
+            hear(&mut dialogue, delta(9, 10, vec![instance("web-0-1")], &[])),
+            Some(1)
+        );
+        assert_eq!(
+            hear(&mut dialogue, delta(10, 11, vec![], &["web-0-1"])),
+            Some(0)
+        );
+    }
+
+    #[test]
+    fn what_the_server_still_waits_for_is_told_to_be_gone_on_the_next_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path().join("ledger.json")).unwrap();
+        let now = Instant::now();
+        let snapshot = |generation| {
+            Arc::new(Snapshot {
+                generation: Generation(generation),
+                statuses: BTreeMap::new(),
+            })
+        };
+        let frame = AssignmentFrame {
+            removed: vec![id("web-0-1")],
+            ..whole(5, Vec::new())
+        };
+        // The engine is away: the containers are not known to be as the assignment wants them.
+        for _ in 0..2 {
+            let mut dialogue = Dialogue::default();
+            dialogue.report_soon(now);
+            assert_eq!(dialogue.report(Some(&snapshot(3)), now).len(), 1);
+            let judged = ledger.accept(cluster(), frame.clone());
+            let (said, end) = dialogue.judged(Generation(5), judged, &ledger);
+            assert!(said.is_none() && end.is_ok());
+            // It is back.
+            let told = dialogue.report(Some(&snapshot(5)), now);
+            assert_eq!(told[0].gone, [id("web-0-1")]);
+        }
     }
 }

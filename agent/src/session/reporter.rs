@@ -18,6 +18,8 @@ use crate::board::Snapshot;
 pub(super) struct Reporter {
     /// The last snapshot that was told; `None`: all must be told.
     told: Option<Arc<Snapshot>>,
+    /// The instances that are to be told of again though nothing about them is new.
+    again: BTreeSet<InstanceId>,
     /// The instances that were dropped by an assignment, until it is said that nothing is left of
     /// them. Of one that came and went between two reports the server would never hear otherwise.
     dropped: BTreeMap<InstanceId, Generation>,
@@ -27,6 +29,13 @@ impl Reporter {
     /// Tells everything the next time.
     pub(super) fn start_over(&mut self) {
         self.told = None;
+    }
+
+    /// Tells of these the next time. What the agent said of an instance counted for nothing if the
+    /// server did not know then that it is on this node: one whose state went back may learn that
+    /// later, and assign the very same.
+    pub(super) fn again(&mut self, ids: impl Iterator<Item = InstanceId>) {
+        self.again.extend(ids);
     }
 
     /// Takes note that the assignment of this generation dropped instances.
@@ -40,7 +49,10 @@ impl Reporter {
         let (first, changed) = match &self.told {
             None => (Scope::Full, now.statuses.iter().collect::<Vec<_>>()),
             Some(told) => {
-                let known = |id: &InstanceId| told.statuses.get(id);
+                let known = |id: &InstanceId| match self.again.contains(id) {
+                    true => None,
+                    false => told.statuses.get(id),
+                };
                 let changed = now.statuses.iter().filter(|(id, s)| known(id) != Some(s));
                 (Scope::Delta, changed.collect())
             }
@@ -51,6 +63,7 @@ impl Reporter {
             Some(told) => told.generation != now.generation,
         };
         self.told = Some(Arc::clone(now));
+        self.again.clear();
         if changed.is_empty() && gone.is_empty() && !is_new {
             return Vec::new();
         }
@@ -165,6 +178,17 @@ mod tests {
         let told = reporter.report(&snapshot(2, &[]));
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].generation, Generation(2));
+    }
+
+    #[test]
+    fn what_the_server_did_not_know_before_is_told_again() {
+        let mut reporter = Reporter::default();
+        let (a, b) = (("web-0-1", Phase::Starting), ("web-1-2", Phase::Starting));
+        reporter.report(&snapshot(1, &[a.clone(), b.clone()]));
+        reporter.again([id("web-1-2"), id("web-2-3")].into_iter());
+        let told = reporter.report(&snapshot(1, &[a.clone(), b.clone()]));
+        assert_eq!(names(&told[0]), (Scope::Delta, vec!["web-1-2"], vec![]));
+        assert_eq!(reporter.report(&snapshot(1, &[a, b])), []);
     }
 
     #[test]

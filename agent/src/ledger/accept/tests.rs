@@ -16,7 +16,7 @@ fn ids(held: &Held) -> Vec<&str> {
 fn accepted(ours: &Held, frame: AssignmentFrame) -> (Arc<Held>, Vec<InstanceId>) {
     match accept(Some(ours), cluster(), frame).unwrap() {
         Verdict::Replaced { held, dropped } => (held, dropped),
-        Verdict::NotNeeded => panic!("not needed"),
+        Verdict::NotNeeded { .. } => panic!("not needed"),
     }
 }
 
@@ -76,13 +76,15 @@ fn what_came_and_went_unseen_is_dropped_too() {
 #[test]
 fn the_same_again_changes_nothing() {
     let ours = held(7, vec![instance("web-0-1")]);
-    for frame in [
-        whole(7, vec![instance("web-0-1")]),
-        delta(6, 7, vec![instance("web-0-1")], &["web-9-9"]),
+    let gone = ["web-9-9"];
+    for (frame, gone) in [
+        (whole(7, vec![instance("web-0-1")]), &[][..]),
+        (delta(6, 7, vec![instance("web-0-1")], &gone), &gone[..]),
     ] {
+        let dropped = gone.iter().map(|text| id(text)).collect();
         assert_eq!(
             accept(Some(&ours), cluster(), frame),
-            Ok(Verdict::NotNeeded)
+            Ok(Verdict::NotNeeded { dropped })
         );
     }
 }
