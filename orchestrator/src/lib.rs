@@ -23,6 +23,7 @@ use windlass_core::{cluster::Cluster, command, record::Change, transaction::Tran
 mod assignments;
 pub mod codec;
 pub mod controller;
+mod dialogue;
 mod error;
 pub mod history;
 mod http;

@@ -4,15 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use axum::extract::ws::{Message, WebSocket};
 use tokio_util::sync::CancellationToken;
-use windlass_api::{
-    ids::NodeName,
-    wire::{AgentFrame, Hello, Lease, RuntimeHealth, ServerFrame, Welcome},
-};
-use windlass_core::lease::Pace;
+use windlass_api::wire::{AgentFrame, ServerFrame};
 
 use crate::{
-    assignments::Told,
     controller::{AgentReport, Handle, Incumbent},
+    dialogue::{self, Dialogue, Heard},
     sessions::{Door, Registration, Sessions},
 };
 
@@ -32,16 +28,14 @@ enum End {
     Closed,
     #[error("the agent was silent for too long")]
     Silent,
-    #[error("its node's lease was over")]
-    LeaseOver,
+    #[error(transparent)]
+    Dialogue(#[from] dialogue::Error),
     #[error("the agent did not read for too long")]
     Stuck,
     #[error("the agent sent what is no frame")]
     Malformed(#[from] serde_json::Error),
     #[error("another agent of its node was being let in for too long")]
     Crowded,
-    #[error("the agent sent an unexpected frame")]
-    Unexpected,
     #[error("the agent was refused: {0}")]
     Refused(String),
     #[error("the agent opened another one")]
@@ -57,25 +51,20 @@ pub(crate) async fn serve(
     sessions: Arc<Sessions>,
     shutdown: CancellationToken,
 ) {
-    let (hello, door) = match greet(&mut socket, &handle, &sessions).await {
+    let (dialogue, door) = match greet(&mut socket, &handle, &sessions).await {
         Ok(greeted) => greeted,
         Err(end) => {
             tracing::info!(reason = %end, "an agent was not let in");
             return;
         }
     };
-    let node = hello.node.clone();
-    tracing::info!(%node, version = hello.info.agent_version, "agent connected");
+    let node = dialogue.node().clone();
     let registration = door.register();
-    let runtime = Some(hello.runtime.clone());
     let mut session = Session {
         socket,
         handle,
         sessions,
-        node: node.clone(),
-        told: Told::default(),
-        pace: Pace::of(1),
-        runtime,
+        dialogue,
     };
     let end = session.run(registration, shutdown).await;
     tracing::info!(%node, reason = %end, "agent disconnected");
@@ -86,10 +75,10 @@ async fn greet(
     socket: &mut WebSocket,
     handle: &Handle,
     sessions: &Arc<Sessions>,
-) -> Result<(Hello, Door), End> {
+) -> Result<(Dialogue, Door), End> {
     let first = tokio::time::timeout(HELLO_WITHIN, receive(socket)).await;
     let AgentFrame::Hello(hello) = first.map_err(|_| End::Silent)?? else {
-        return Err(End::Unexpected);
+        return Err(dialogue::Error::OutOfTurn.into());
     };
     let door = tokio::time::timeout(DOOR_WITHIN, sessions.enter(&hello.node)).await;
     let door = door.map_err(|_| End::Crowded)?;
@@ -100,16 +89,12 @@ async fn greet(
     };
     match handle.hello((*hello).clone(), incumbent).await {
         Ok(cluster) => {
-            let pace = handle.renew(&hello.node).ok_or(End::LeaseOver)?;
-            let record = cluster.nodes.get(&hello.node);
-            let welcome = Welcome {
-                cluster: cluster.record.id,
-                epoch: cluster.record.epoch,
-                heartbeat_ms: millis(pace.heartbeat),
-                notice: record.and_then(|node| node.unheeded()),
-            };
+            let pace = handle.renew(&hello.node);
+            let pace = pace.ok_or(dialogue::Error::LeaseOver)?;
+            let (dialogue, welcome) = Dialogue::begin(&hello, &cluster, pace);
             send(socket, &ServerFrame::Welcome(welcome)).await?;
-            Ok((*hello, door))
+            tracing::info!(node = %hello.node, version = hello.info.agent_version, "agent connected");
+            Ok((dialogue, door))
         }
         Err(error) => {
             let reason = error.to_string();
@@ -129,12 +114,7 @@ struct Session {
     socket: WebSocket,
     handle: Handle,
     sessions: Arc<Sessions>,
-    node: NodeName,
-    told: Told,
-    /// How its lease was last renewed.
-    pace: Pace,
-    /// What the controller was last told of its engine.
-    runtime: Option<RuntimeHealth>,
+    dialogue: Dialogue,
 }
 
 impl Session {
@@ -153,12 +133,11 @@ impl Session {
                     Err(_) => Err(End::Stopping),
                 },
                 changed = resyncs.changed() => match changed {
-                    // What was said of the engine may be lost, too.
-                    Ok(()) => { self.runtime = None; send(&mut self.socket, &ServerFrame::Resync).await },
+                    Ok(()) => send(&mut self.socket, &self.dialogue.resync()).await,
                     Err(_) => Err(End::Stopping),
                 },
                 Some(frame) = registration.outbound.recv() => send(&mut self.socket, &frame).await,
-                received = tokio::time::timeout(self.pace.lease, receive(&mut self.socket)) => {
+                received = tokio::time::timeout(self.dialogue.silent_max(), receive(&mut self.socket)) => {
                     match received {
                         Ok(Ok(frame)) => self.on_frame(frame).await,
                         Ok(Err(end)) => Err(end),
@@ -174,59 +153,34 @@ impl Session {
 
     async fn tell_assignment(&mut self) -> Result<(), End> {
         let cluster = self.handle.state();
-        for frame in self.told.update(&cluster, &self.node) {
-            send(&mut self.socket, &ServerFrame::Assignment(frame)).await?;
+        for frame in self.dialogue.news(&cluster) {
+            send(&mut self.socket, &frame).await?;
         }
         Ok(())
     }
 
-    async fn renew(&mut self, beat: u64) -> Result<(), End> {
-        self.pace = self.handle.renew(&self.node).ok_or(End::LeaseOver)?;
-        let lease = Lease {
-            beat,
-            lease_ms: millis(self.pace.lease),
-            heartbeat_ms: millis(self.pace.heartbeat),
-        };
-        send(&mut self.socket, &ServerFrame::Lease(lease)).await
-    }
-
     async fn on_frame(&mut self, frame: AgentFrame) -> Result<(), End> {
-        let report = match frame {
-            AgentFrame::Heartbeat { beat, runtime } => {
-                self.renew(beat).await?;
-                // The controller hears of changes only: heartbeats never wait for it.
-                if self.runtime.as_ref() == Some(&runtime) {
-                    return Ok(());
+        let handle = &self.handle;
+        match self.dialogue.hear(frame, |node| handle.renew(node))? {
+            Heard::Heartbeat(lease, news) => {
+                send(&mut self.socket, &ServerFrame::Lease(lease)).await?;
+                match news {
+                    Some(news) => self.report(news).await,
+                    None => Ok(()),
                 }
-                self.runtime = Some(runtime.clone());
-                AgentReport::Heartbeat(runtime)
             }
-            AgentFrame::Observed(observed) => AgentReport::Observed(observed),
-            AgentFrame::Images { images } => AgentReport::Images(images),
-            AgentFrame::Rejected {
-                generation,
-                reason,
-                seen,
-            } => AgentReport::Rejected {
-                generation,
-                reason,
-                seen,
-            },
-            AgentFrame::StreamFailed { stream, reason } => {
-                self.sessions.failed(&self.node, stream, reason);
-                return Ok(());
+            Heard::Report(report) => self.report(report).await,
+            Heard::StreamFailed(stream, reason) => {
+                self.sessions.failed(self.dialogue.node(), stream, reason);
+                Ok(())
             }
-            AgentFrame::Hello(_) => return Err(End::Unexpected),
-        };
-        self.handle
-            .report(&self.node, report)
-            .await
-            .map_err(|_| End::Stopping)
+        }
     }
-}
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    async fn report(&mut self, report: AgentReport) -> Result<(), End> {
+        let reported = self.handle.report(self.dialogue.node(), report).await;
+        reported.map_err(|_| End::Stopping)
+    }
 }
 
 async fn send(socket: &mut WebSocket, frame: &ServerFrame) -> Result<(), End> {
@@ -239,7 +193,7 @@ async fn receive(socket: &mut WebSocket) -> Result<AgentFrame, End> {
     loop {
         match socket.recv().await.ok_or(End::Closed)?? {
             Message::Text(text) => return Ok(serde_json::from_str(text.as_str())?),
-            Message::Binary(_) => return Err(End::Unexpected),
+            Message::Binary(_) => return Err(dialogue::Error::OutOfTurn.into()),
             Message::Close(_) => return Err(End::Closed),
             // Answered by the WebSocket itself.
             Message::Ping(_) | Message::Pong(_) => {}
