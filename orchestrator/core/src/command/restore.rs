@@ -150,6 +150,7 @@ fn fell_behind(txn: &mut Transaction, node: &NodeName, (epoch, generation): (Epo
 }
 
 fn begin(txn: &mut Transaction, epoch: Epoch, cause: RestoreCause) {
+    forget_unplaced(txn);
     let record = &txn.cluster().record;
     let begun = ClusterRecord {
         epoch,
@@ -164,12 +165,34 @@ fn begin(txn: &mut Transaction, epoch: Epoch, cause: RestoreCause) {
     txn.put(Change::Cluster(Arc::new(begun)));
 }
 
-/// Makes the number of the node's assignment greater than any that its agent has seen: what an
-/// agent says under an older number is then no answer to it.
+/// Forgets the instances without a node: each may have got one in what was lost, and run there. What
+/// is still missing is made anew, under another number.
+fn forget_unplaced(txn: &mut Transaction) {
+    let instances = txn.cluster().instances.values();
+    let unplaced = instances.filter(|instance| instance.node.is_none());
+    let unplaced: Vec<InstanceId> = unplaced.map(|instance| instance.id.clone()).collect();
+    for id in unplaced {
+        txn.put(Change::Instance(id, None));
+    }
+}
+
+/// Makes the number of the node's assignment greater than any that its agent has seen, and what waits
+/// to be confirmed to have stopped wait for that one: what an agent says under an older number is
+/// then no answer to it, whatever that number meant where the agent has it from.
 fn go_beyond(txn: &mut Transaction, node: &NodeName, seen: (Epoch, Generation)) {
     let (epoch, ours) = position(txn, node);
-    if ours < seen.1 || (ours == seen.1 && epoch != seen.0) {
-        txn.put(Change::Assignment(node.clone(), Some(seen.1.next())));
+    if epoch == seen.0 && ours >= seen.1 {
+        return;
+    }
+    let beyond = seen.1.next();
+    if ours < beyond {
+        txn.put(Change::Assignment(node.clone(), Some(beyond)));
+    }
+    let stopping = txn.cluster().instances_on(node);
+    let stopping = stopping.filter(|i| i.stop_generation.is_some_and(|stop| stop < beyond));
+    let stopping: Vec<InstanceId> = stopping.map(|i| i.id.clone()).collect();
+    for id in stopping {
+        txn.update_instance(&id, |instance| instance.stop_generation = Some(beyond));
     }
 }
 

@@ -196,3 +196,54 @@ fn ids_that_agents_know_are_not_given_out_again() {
     let absurd = format!("lost-0-{}", u64::MAX);
     assert_eq!(report(&mut txn, &[&absurd]), 4002);
 }
+
+#[test]
+fn what_had_no_node_is_made_anew_under_another_number() {
+    let mut txn = transaction(&cluster());
+    let key = "default/large".parse().unwrap();
+    // The node has room for one of them.
+    let spec = json!({ "image": "a", "replicas": 2, "resources": { "cpu": "2" } });
+    let large = json!({ "kind": "Service", "name": "large", "spec": spec });
+    let manifests = [Manifest::from_json(large).unwrap()];
+    command::apply(&mut txn, &manifests, &[Uid(Uuid::nil())]).unwrap();
+    plan(&mut txn, &plan::Scope::All);
+    let ids = |txn: &Transaction, placed: bool| {
+        let instances = txn.cluster().instances_of(&key);
+        let instances = instances.filter(|i| i.node.is_some() == placed);
+        instances.map(|i| i.id.clone()).collect::<Vec<_>>()
+    };
+    let (kept, waiting) = (ids(&txn, true), ids(&txn, false));
+    assert!(!waiting.is_empty());
+    restored(&mut txn, Epoch(2));
+    plan(&mut txn, &plan::Scope::All);
+    assert_eq!(ids(&txn, true), kept);
+    let anew = ids(&txn, false);
+    assert_eq!(anew.len(), waiting.len());
+    assert!(anew.iter().all(|id| !waiting.contains(id)), "{anew:?}");
+}
+
+#[test]
+fn a_report_under_a_number_of_what_was_lost_confirms_no_stop() {
+    let mut txn = transaction(&cluster());
+    command::scale(&mut txn, &"default/web".parse().unwrap(), 0, None).unwrap();
+    plan(&mut txn, &plan::Scope::All);
+    let lost = txn.cluster().generation(&node());
+    // The agent has the same number and later ones from what was lost, where it may still run it.
+    for seen in [lost, lost.next().next()] {
+        let mut txn = txn.clone();
+        restored(&mut txn, Epoch(2));
+        agent::hello(&mut txn, &hello(Some((1, seen.0)))).unwrap();
+        let mut report = |generation| {
+            let nothing = Observed {
+                scope: Scope::Full,
+                instances: Vec::new(),
+                gone: Vec::new(),
+                generation,
+            };
+            agent::observed(&mut txn, &node(), &nothing);
+            txn.cluster().instances.len()
+        };
+        assert_eq!(report(seen), 1);
+        assert_eq!(report(seen.next()), 0);
+    }
+}
