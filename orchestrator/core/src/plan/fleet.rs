@@ -312,6 +312,9 @@ impl<'a> Fleet<'a> {
         // Whether the operator is waited for, and not the instances.
         let mut canaries_are_up = rollout.canaries == Canaries::Awaited;
         let mut nearly = false;
+        // Since when the first of what is waited for has been there: what was made a moment ago
+        // because a lost node was given up has its own time.
+        let mut awaited_since: Option<Timestamp> = None;
         for (slot, (seat, held)) in &self.slots {
             // One that moves is of the wanted revision for all that: no rollout waits for it.
             let available = self.any_available(&held.current) || self.any_available(&held.moving);
@@ -322,6 +325,9 @@ impl<'a> Fleet<'a> {
             nearly |= !available && held.current.iter().any(|i| i.serves());
             if seat.rule == Rule::Fill {
                 survey.complete &= available && held.outdated.is_empty();
+                let awaited = held.current.iter().filter(|_| !available);
+                let since = awaited.map(|i| i.created_at).chain(awaited_since);
+                awaited_since = since.min();
                 let crashed = held.current.iter().find(|i| self.has_crashed(rollout, i));
                 if let Some(instance) = crashed {
                     survey.failed.insert(*slot, how_it_failed(instance));
@@ -331,8 +337,9 @@ impl<'a> Fleet<'a> {
         // Who waits for an operator, or only for the proof that it stays ready, is not stuck; and
         // before anything was begun there is nothing to judge.
         let judged = !survey.complete && !canaries_are_up && !nearly && survey.progress.begun > 0;
-        let deadline = rollout
-            .progressed_at
+        let since = awaited_since.unwrap_or(rollout.progressed_at);
+        let deadline = since
+            .max(rollout.progressed_at)
             .saturating_add(self.bounds.progress_deadline)
             .unwrap_or(Timestamp::MAX);
         if judged && deadline <= self.now {

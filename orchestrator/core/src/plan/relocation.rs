@@ -118,9 +118,14 @@ pub(super) fn relocations<'a>(
             let why = "another instance of the slot moves";
             let moving = best(fleet, &held.moving, why, moves);
             let outdated = best(fleet, &outdated, why, moves);
+            // What waits for a node takes the place of what is of its revision only: of two that are
+            // both to be replaced, the other one may need more than there is.
+            let of_another = |stays: &InstanceRecord| {
+                stays.node.is_none() && outdated.is_some_and(|old| old.revision != stays.revision)
+            };
             let changes = [
                 change(slot.current, moving),
-                change(slot.outdated, outdated),
+                change(slot.outdated.filter(|i| !of_another(i)), outdated),
             ];
             changes.into_iter().flatten().collect()
         }

@@ -396,6 +396,22 @@ impl<'a> Replacing<'a> {
         }
     }
 
+    /// Where an instance goes that must not run beside what its slot has: the order of updates is
+    /// that of the manifest, which says nothing of an exclusive revision that is no longer wanted,
+    /// or is wanted again.
+    fn alone(&self, slot: &SlotView<'_>, revision: RevisionNumber, spot: Spot) -> Spot {
+        let beside = match spot {
+            Spot::Free | Spot::BesideOrInstead(_) | Spot::At { .. } => true,
+            Spot::Instead(_) | Spot::Nowhere(_) => false,
+        };
+        let there = [slot.outdated, slot.current, slot.stopping];
+        let other = there.into_iter().flatten().find(|i| i.node.is_some());
+        match other.filter(|_| beside && self.fleet.is_exclusive(revision)) {
+            Some(other) => Spot::Instead(other.id.clone()),
+            None => spot,
+        }
+    }
+
     pub(super) fn place(
         &mut self,
         slot: &SlotView<'_>,
@@ -404,14 +420,9 @@ impl<'a> Replacing<'a> {
         spot: Spot,
         why: String,
     ) {
-        let spot = match (spot, slot.stopping) {
-            // Also if that is of a revision that is no longer wanted, of which the order of the
-            // wanted one knows nothing.
-            (Spot::Free, Some(stopping)) if self.fleet.is_exclusive(revision) => {
-                Spot::Instead(stopping.id.clone())
-            }
-            (spot, _) => spot,
-        };
+        // One that waits is of the revision that it was made of.
+        let revision = waiting.map_or(revision, |waiting| waiting.revision);
+        let spot = self.alone(slot, revision, spot);
         let spot = self.awaits_fence(slot).map_or(spot, Spot::Nowhere);
         self.moves.list.push(Move::Place(Place {
             slot: slot.slot,

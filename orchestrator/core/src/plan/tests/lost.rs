@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use windlass_api::{
     ids::InstanceId,
-    resource::{Evictions, Goal},
+    resource::{Evictions, Goal, RolloutAction, RolloutState},
     status::Phase,
     wire::{Observed, ObservedInstance, Scope},
 };
@@ -66,6 +66,33 @@ fn the_original_stays_once_it_serves_after_its_node_is_back() {
     assert_eq!(world.id_on(1), original);
     assert!(world.status("web").settled);
     assert_eq!(world.cluster.instances.len(), 1);
+}
+
+#[test]
+fn what_is_begun_after_a_lost_node_was_waited_for_has_its_own_time() {
+    let web = |image: &str| {
+        json!({
+            "image": image, "update": { "progressDeadline": "30s" },
+            "disconnect": { "lostAfter": "40s" },
+        })
+    };
+    let mut world = World::new(1);
+    world.apply("web", web("nginx"));
+    world.come_to_rest();
+    world.apply("web", web("other"));
+    world.join(2);
+    world.lose(1);
+    let mut waited = 0;
+    while !world.placed().contains(&"n2".to_owned()) {
+        world.wait(1);
+        waited += 1;
+    }
+    assert_eq!(waited, 40);
+    assert_eq!(world.state("web"), RolloutState::Progressing);
+    world.wait(29);
+    assert_eq!(world.state("web"), RolloutState::Progressing);
+    world.wait(1);
+    assert_ne!(world.state("web"), RolloutState::Progressing);
 }
 
 #[test]
@@ -206,6 +233,19 @@ fn what_is_exclusive_and_no_longer_wanted_is_not_placed_beside_its_predecessor_e
     world.run_agent(&other.unwrap());
     world.come_to_rest();
     assert!(world.status("web").settled);
+}
+
+#[test]
+fn an_exclusive_revision_that_is_wanted_again_starts_beside_nothing() {
+    let mut world = one_copy(json!({ "exclusive": true }));
+    world.apply("web", json!({ "image": "other" }));
+    world.come_to_rest();
+    let undo = RolloutAction::Undo { to: None };
+    world.rollout("web", undo).unwrap();
+    let goals: Vec<_> = world.live().into_iter().map(|i| i.goal).collect();
+    assert_eq!(goals, [Goal::Run, Goal::Prepare]);
+    world.come_to_rest();
+    assert_eq!(world.placed().len(), 1);
 }
 
 #[test]

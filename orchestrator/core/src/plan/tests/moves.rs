@@ -397,3 +397,32 @@ fn another_machine_joins_anew_under_the_name_of_a_removed_node() {
     world.come_to_rest();
     assert_eq!(world.on(1), 2);
 }
+
+#[test]
+fn what_moves_while_canaries_are_tried_needs_no_more_room_than_it_had() {
+    let web = |image: &str, cpu: &str| {
+        json!({
+            "image": image, "resources": { "cpu": cpu }, "update": { "canary": 1 },
+        })
+    };
+    let filler = json!({ "image": "a", "resources": { "cpu": "3" } });
+    let mut world = World::new(1);
+    world.apply("web", web("a", "500m"));
+    world.come_to_rest();
+    world.apply("first", filler.clone());
+    world.come_to_rest();
+    // It finds no room, and is still there when the next one is tried beside the old one.
+    world.apply("web", web("b", "2"));
+    world.apply("web", web("c", "500m"));
+    world.join(2);
+    world.apply("second", filler);
+    world.drain(1, None);
+    world.wait(1);
+    let revisions = world
+        .live()
+        .into_iter()
+        .filter(|i| i.workload == key("web"));
+    let there = revisions.filter(|i| i.node == Some(node_name(2)));
+    let there: Vec<u32> = there.map(|i| i.revision.0).collect();
+    assert_eq!(there, [3, 1]);
+}
