@@ -21,6 +21,10 @@ const RECONNECT_MIN: Duration = Duration::from_millis(100);
 /// all, then 1 s doubling to 5 min, of which up to a fifth is taken off, so that those that failed
 /// together do not come back together. The same container and number give the same wait.
 pub(crate) fn retry_delay(member: &Member, failures: u32) -> Duration {
+    #[cfg(feature = "mutants")]
+    if windlass_api::mutants::Mutant::ForgottenBackoff.is_on() {
+        return Duration::ZERO;
+    }
     let Some(doublings) = failures.checked_sub(2) else {
         return Duration::ZERO;
     };

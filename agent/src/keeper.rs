@@ -15,7 +15,7 @@ use crate::{
 
 /// How long to gather changes: a burst of starts is one write, and what a crash of the agent
 /// loses is at most a second's restarts that were counted.
-const GATHER: Duration = Duration::from_secs(1);
+pub(crate) const GATHER: Duration = Duration::from_secs(1);
 
 /// Writes changes down until `shutdown`, and once more then.
 pub(crate) async fn keep(

@@ -13,6 +13,8 @@ use windlass_api::{
     wire::{Assignment, AssignmentFrame},
 };
 
+#[cfg(feature = "simulation")]
+use crate::simulation;
 use crate::state_file::{self, Content};
 
 pub(crate) use accept::{Rejection, Verdict};
@@ -48,7 +50,7 @@ pub(crate) enum Error {
 /// The one place that changes what an agent holds.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    path: PathBuf,
+    shelf: Shelf,
     /// Held while a frame is judged and written, so that no two are at once.
     writing: Mutex<()>,
     held: watch::Sender<Option<Arc<Held>>>,
@@ -71,11 +73,22 @@ impl Ledger {
                 None
             }
         };
-        Ok(Self {
-            path,
+        Ok(Self::new(Shelf::File(path), held))
+    }
+
+    /// The ledger on a simulated disk.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn on(disk: simulation::Disk) -> Self {
+        let held = disk.read::<Held>(simulation::Disk::LEDGER).map(Arc::new);
+        Self::new(Shelf::Simulated(disk), held)
+    }
+
+    fn new(shelf: Shelf, held: Option<Arc<Held>>) -> Self {
+        Self {
+            shelf,
             writing: Mutex::new(()),
             held: watch::Sender::new(held),
-        })
+        }
     }
 
     /// What is held, and every change to it.
@@ -98,10 +111,28 @@ impl Ledger {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let verdict = accept::accept(self.held().as_deref(), cluster, frame)?;
         if let Verdict::Replaced { held, .. } = &verdict {
-            state_file::write(&self.path, held.as_ref())?;
+            self.shelf.write(held)?;
             self.held.send_replace(Some(Arc::clone(held)));
         }
         Ok(verdict)
+    }
+}
+
+/// Where the ledger lies.
+#[derive(Debug)]
+enum Shelf {
+    File(PathBuf),
+    #[cfg(feature = "simulation")]
+    Simulated(simulation::Disk),
+}
+
+impl Shelf {
+    fn write(&self, held: &Held) -> Result<(), state_file::Error> {
+        match self {
+            Self::File(path) => state_file::write(path, held),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(disk) => disk.write(simulation::Disk::LEDGER, held),
+        }
     }
 }
 

@@ -56,6 +56,8 @@ pub mod reach;
 mod reconciler;
 pub mod runtime;
 mod session;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod slot;
 mod state_file;
 mod stream;

@@ -12,6 +12,8 @@ use crate::runtime::{ContainerId, Healthcheck};
 
 pub(crate) use check::get;
 pub(crate) use prober::Prober;
+#[cfg(feature = "simulation")]
+pub(crate) use rota::Rota;
 pub(crate) use rota::{Memory, Subject};
 
 mod check;

@@ -22,7 +22,7 @@ use crate::{
     board::{Board, Machine, publish},
     ledger::Held,
     probe::Prober,
-    runtime::{Owner, Runtime},
+    runtime::{EngineInfo, Owner, Result, Runtime},
     slot::{Slot, at},
     worker::{Ended, Outcome, Worker},
 };
@@ -31,13 +31,13 @@ use chores::Done;
 use mind::{Deeds, ENGINE_RETRY, Engine, Looked, Mind, Next, unhealthy};
 use state::Then;
 
-mod chores;
+pub(crate) mod chores;
 mod events;
-mod mind;
-mod state;
+pub(crate) mod mind;
+pub(crate) mod state;
 
 /// How often the containers are listed though nothing seems to have happened.
-const RELIST_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const RELIST_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the end waits for steps. A stop may take longer: the engine carries it out without us.
 const FINISH_LIMIT: Duration = Duration::from_secs(5);
@@ -79,21 +79,26 @@ pub(crate) async fn wait_for_cluster<R: Runtime>(
         if let Some(cluster) = *cluster.borrow_and_update() {
             return cluster;
         }
-        let pause = match runtime.info().await {
-            Ok(info) => {
-                let machine = Machine::new(local.agent, info, local.offer);
-                publish(&board.machine, Some(machine));
-                publish(&board.health, RuntimeHealth::Healthy);
-                RELIST_INTERVAL
-            }
-            Err(error) => {
-                publish(&board.health, unhealthy(&error));
-                ENGINE_RETRY
-            }
-        };
+        let pause = introduced(board, local, runtime.info().await);
         tokio::select! {
             _ = cluster.changed() => {}
             () = sleep(pause) => {}
+        }
+    }
+}
+
+/// The engine told of the machine, or did not. Returns when to ask it again.
+pub(crate) fn introduced(board: &Board, local: &Local, info: Result<EngineInfo>) -> Duration {
+    match info {
+        Ok(info) => {
+            let machine = Machine::new(local.agent, info, local.offer);
+            publish(&board.machine, Some(machine));
+            publish(&board.health, RuntimeHealth::Healthy);
+            RELIST_INTERVAL
+        }
+        Err(error) => {
+            publish(&board.health, unhealthy(&error));
+            ENGINE_RETRY
         }
     }
 }

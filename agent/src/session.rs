@@ -24,6 +24,10 @@ use crate::{
 };
 
 use conversation::Conversation;
+#[cfg(feature = "simulation")]
+pub(crate) use conversation::{SILENT_BEATS_MAX, bounded};
+#[cfg(feature = "simulation")]
+pub(crate) use dialogue::{Dialogue, Heard};
 use link::{Link, LinkError};
 
 mod conversation;
@@ -32,7 +36,7 @@ mod link;
 mod reporter;
 
 /// How long the server may take to answer the greeting: it may be starting, and busy with others.
-const GREETING_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const GREETING_LIMIT: Duration = Duration::from_secs(10);
 
 /// How the node introduces itself.
 #[derive(Debug, Clone)]
@@ -142,7 +146,7 @@ impl<D: Dial> Session<D> {
             return Ok(());
         };
         let (link, welcome) = greeted?;
-        let cluster = self.join(&welcome)?;
+        let cluster = join(&self.board, &welcome)?;
         tracing::info!(%cluster, "connected to the server");
         if let Some(notice) = &welcome.notice {
             tracing::warn!(notice, "the server has something to say");
@@ -167,8 +171,8 @@ impl<D: Dial> Session<D> {
 
     async fn greet(&self, socket: WebSocketStream<D::Io>) -> Result<(Link<D::Io>, Welcome), Error> {
         let mut link = Link::new(socket, GREETING_LIMIT);
-        link.send(&AgentFrame::Hello(Box::new(self.hello())))
-            .await?;
+        let hello = hello(&self.introduction, &self.ledger, &self.board);
+        link.send(&AgentFrame::Hello(Box::new(hello))).await?;
         match timeout(GREETING_LIMIT, link.next()).await {
             Ok(Ok(ServerFrame::Welcome(welcome))) => Ok((link, welcome)),
             Ok(Ok(ServerFrame::Refused { reason })) => Err(Error::Refused { reason }),
@@ -182,43 +186,41 @@ impl<D: Dial> Session<D> {
             Err(_) => Err(Error::NotGreeted),
         }
     }
+}
 
-    fn hello(&self) -> Hello {
-        let held = self.ledger.held();
-        let Machine { mut info, capacity } = self
-            .board
-            .machine
-            .borrow()
-            .clone()
-            .expect("the session begins when the machine is known");
-        info.boot_id.clone_from(&self.introduction.boot);
-        Hello {
-            protocol: PROTOCOL,
-            node: self.introduction.node.clone(),
-            info,
-            capacity,
-            labels: self.introduction.labels.clone(),
-            taints: self.introduction.taints.clone(),
-            cluster: *self.board.cluster.borrow(),
-            seen: held.map(|h| (h.epoch, h.assignment.generation)),
-            runtime: self.board.health.borrow().clone(),
-        }
+/// How the agent introduces itself.
+pub(crate) fn hello(introduction: &Introduction, ledger: &Ledger, board: &Board) -> Hello {
+    let held = ledger.held();
+    let Machine { mut info, capacity } = board
+        .machine
+        .borrow()
+        .clone()
+        .expect("the session begins when the machine is known");
+    info.boot_id.clone_from(&introduction.boot);
+    Hello {
+        protocol: PROTOCOL,
+        node: introduction.node.clone(),
+        info,
+        capacity,
+        labels: introduction.labels.clone(),
+        taints: introduction.taints.clone(),
+        cluster: *board.cluster.borrow(),
+        seen: held.map(|h| (h.epoch, h.assignment.generation)),
+        runtime: board.health.borrow().clone(),
     }
+}
 
-    /// Takes the cluster of the first server that lets us in for ours.
-    fn join(&self, welcome: &Welcome) -> Result<ClusterId, Error> {
-        let ours = *self.board.cluster.borrow();
-        let theirs = welcome.cluster;
-        if let Some(ours) = ours.filter(|c| *c != theirs) {
-            return Err(Error::Refused {
-                reason: format!(
-                    "it serves cluster {theirs}, and this agent belongs to cluster {ours}"
-                ),
-            });
-        }
-        publish(&self.board.cluster, Some(theirs));
-        Ok(theirs)
+/// Takes the cluster of the first server that lets us in for ours.
+pub(crate) fn join(board: &Board, welcome: &Welcome) -> Result<ClusterId, Error> {
+    let ours = *board.cluster.borrow();
+    let theirs = welcome.cluster;
+    if let Some(ours) = ours.filter(|c| *c != theirs) {
+        return Err(Error::Refused {
+            reason: format!("it serves cluster {theirs}, and this agent belongs to cluster {ours}"),
+        });
     }
+    publish(&board.cluster, Some(theirs));
+    Ok(theirs)
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub(crate) struct Error {
     source: io::Error,
 }
 
-fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error {
         verb,
         path: path.to_owned(),

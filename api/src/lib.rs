@@ -17,6 +17,8 @@ pub mod ids;
 pub mod image;
 pub mod json;
 pub mod list;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod problem;
 pub mod quantity;
 pub mod rebalance;

@@ -81,6 +81,12 @@ impl Told {
             .filter(|id| !assignment.instances.contains_key(*id));
         let removed: BTreeSet<InstanceId> = unasked.chain(missing).cloned().collect();
         let removed = removed.into_iter().collect();
+        #[cfg(feature = "mutants")]
+        let removed = if windlass_api::mutants::Mutant::UntoldRemovals.is_on() {
+            Vec::new()
+        } else {
+            removed
+        };
         let frames = frames(standing, generation, self.generation, changed, removed);
         *self = Self {
             generation: Some(generation),

@@ -24,7 +24,10 @@ mod brain;
 mod handle;
 mod write;
 
-pub(crate) use brain::{Brain, Look, Now};
+#[cfg(feature = "simulation")]
+pub(crate) use brain::Decided;
+pub use brain::Look;
+pub(crate) use brain::{Brain, Now};
 pub(crate) use handle::Command;
 pub use handle::{AgentReport, Handle, Incumbent, Storage};
 pub use write::{Error, Idempotency, Write, Written};

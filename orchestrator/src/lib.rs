@@ -29,6 +29,8 @@ pub mod history;
 mod http;
 pub mod metrics;
 mod sessions;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod store;
 
 pub use http::{ListenError, check_listen};

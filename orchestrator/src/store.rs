@@ -113,6 +113,14 @@ impl Batch {
         self.version
     }
 
+    /// The records, each with its new value or `None` if it goes.
+    #[cfg(feature = "simulation")]
+    pub fn changes(&self) -> impl Iterator<Item = (&Key, Option<&Vec<u8>>)> {
+        self.changes
+            .iter()
+            .map(|(key, value)| (key, value.as_ref()))
+    }
+
     /// The size of all keys and values, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -167,7 +175,8 @@ pub struct Position {
 
 impl Position {
     /// Where a batch leads to from here.
-    fn after(self, batch: &Batch) -> Self {
+    #[must_use]
+    pub fn after(self, batch: &Batch) -> Self {
         Self {
             epoch: self.epoch.max(batch.epoch.unwrap_or_default()),
             version: batch.version,
@@ -175,7 +184,7 @@ impl Position {
     }
 
     /// Where a new store starts.
-    const START: Self = Self {
+    pub const START: Self = Self {
         epoch: Epoch(1),
         version: Version(0),
     };

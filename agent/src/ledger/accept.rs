@@ -139,6 +139,12 @@ pub(super) fn accept(
             Ordering::Greater => {}
         }
     }
+    #[cfg(feature = "mutants")]
+    let removals = if windlass_api::mutants::Mutant::ObeyedRestore.is_on() {
+        Removals::Allowed
+    } else {
+        removals
+    };
     if removals == Removals::Withheld && takes_away(ours, theirs) {
         return Err(Rejection::Withheld);
     }

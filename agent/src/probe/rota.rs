@@ -79,7 +79,7 @@ struct Remembered {
 
 /// All that is probed.
 #[derive(Debug, Default)]
-pub(super) struct Rota {
+pub(crate) struct Rota {
     /// What an earlier agent knew, until the containers were seen for the first time.
     before: Memory,
     patients: BTreeMap<LifeId, Patient>,
@@ -101,7 +101,7 @@ struct Patient {
 
 impl Rota {
     /// Probes nothing yet.
-    pub(super) fn new(before: Memory) -> Self {
+    pub(crate) fn new(before: Memory) -> Self {
         Self {
             before,
             ..Self::default()
@@ -109,7 +109,7 @@ impl Rota {
     }
 
     /// What the next agent is to know.
-    pub(super) fn memory(&self) -> Memory {
+    pub(crate) fn memory(&self) -> Memory {
         let started = self.patients.values().filter_map(|patient| {
             let remembered = Remembered {
                 started_at: patient.started_at,
@@ -121,7 +121,7 @@ impl Rota {
     }
 
     /// These containers run, and no others.
-    pub(super) fn observe(&mut self, subjects: &[Subject<'_>], wall: Timestamp, now: Instant) {
+    pub(crate) fn observe(&mut self, subjects: &[Subject<'_>], wall: Timestamp, now: Instant) {
         let mut seen = BTreeSet::new();
         let mut healths = Healths::new();
         for subject in subjects {
@@ -148,7 +148,7 @@ impl Rota {
     }
 
     /// How all of them are.
-    pub(super) fn healths(&self) -> &Healths {
+    pub(crate) fn healths(&self) -> &Healths {
         &self.healths
     }
 

@@ -25,7 +25,7 @@ const PRUNE_RETRY: Duration = Duration::from_secs(600);
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Chore {
+pub(crate) enum Chore {
     /// Ask about the machine.
     Info,
     /// List the images.
@@ -38,7 +38,7 @@ pub(super) enum Chore {
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) enum Done {
+pub(crate) enum Done {
     Info(Result<EngineInfo>),
     Images(Result<BTreeSet<String>>),
     NetworksPruned(BTreeSet<Namespace>, Result<()>),

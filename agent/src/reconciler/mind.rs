@@ -34,7 +34,7 @@ const DEBOUNCE: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// How often an engine that does not answer is asked again.
-pub(super) const ENGINE_RETRY: Duration = Duration::from_secs(3);
+pub(crate) const ENGINE_RETRY: Duration = Duration::from_secs(3);
 
 /// What is known of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

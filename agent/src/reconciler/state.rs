@@ -52,7 +52,7 @@ enum Until {
 
 /// What to do after an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
+pub(crate) enum Then {
     /// Plan: the containers are as they were.
     Plan,
     /// List the containers, which have changed.

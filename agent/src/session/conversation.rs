@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How many heartbeats the server may stay silent: it answers each with a pong.
-const SILENT_BEATS_MAX: u32 = 3;
+pub(crate) const SILENT_BEATS_MAX: u32 = 3;
 
 /// The bounds of the interval between heartbeats, whatever the server asks for.
 const HEARTBEAT_MS_MIN: u64 = 100;
@@ -58,7 +58,7 @@ fn heartbeats(every: Duration) -> Interval {
 }
 
 /// The interval that the server asks for, within bounds.
-fn bounded(millis: u64) -> Duration {
+pub(crate) fn bounded(millis: u64) -> Duration {
     Duration::from_millis(millis.clamp(HEARTBEAT_MS_MIN, HEARTBEAT_MS_MAX))
 }
 

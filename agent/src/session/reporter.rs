@@ -40,6 +40,10 @@ impl Reporter {
 
     /// Takes note that the assignment of this generation dropped instances.
     pub(super) fn dropped(&mut self, generation: Generation, ids: Vec<InstanceId>) {
+        #[cfg(feature = "mutants")]
+        if windlass_api::mutants::Mutant::ForgottenDropped.is_on() {
+            return;
+        }
         self.dropped
             .extend(ids.into_iter().map(|id| (id, generation)));
     }

@@ -157,6 +157,10 @@ impl Leases {
             self.grace_ends = self.grace_ends.max(grace_ends);
         }
         self.checked = now;
+        #[cfg(feature = "mutants")]
+        if windlass_api::mutants::Mutant::NoReturnGrace.is_on() {
+            self.grace_ends = now;
+        }
         let mut found = Found::default();
         for node in nodes.values() {
             self.check_node(node, now, &mut found);

@@ -127,6 +127,12 @@ impl Transaction {
             next_instance: serial + 1,
             ..ClusterRecord::clone(&self.cluster.record)
         };
+        #[cfg(feature = "mutants")]
+        let record = if windlass_api::mutants::Mutant::ReusedInstanceId.is_on() {
+            ClusterRecord::clone(&self.cluster.record)
+        } else {
+            record
+        };
         self.put(Change::Cluster(Arc::new(record)));
         InstanceId::new(workload, slot, serial)
     }

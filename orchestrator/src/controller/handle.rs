@@ -14,7 +14,7 @@ use windlass_api::{
 };
 use windlass_core::{
     cluster::Cluster,
-    lease::{Leases, Pace},
+    lease::{Leases, Moment, Pace},
 };
 
 use super::write::{Error, Idempotency, Write, Written};
@@ -169,7 +169,12 @@ impl Handle {
     /// nor for the disk. `None` if the lease is over: the agent has to be let in again.
     #[must_use]
     pub fn renew(&self, node: &NodeName) -> Option<Pace> {
-        locked(&self.leases).renew(node, self.started.elapsed())
+        self.renew_at(node, self.started.elapsed())
+    }
+
+    /// The same, at a moment since the server started.
+    pub(crate) fn renew_at(&self, node: &NodeName, now: Moment) -> Option<Pace> {
+        locked(&self.leases).renew(node, now)
     }
 
     /// Hands over an agent's report, and waits while the queue is full.

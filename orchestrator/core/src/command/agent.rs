@@ -311,6 +311,10 @@ pub fn observed(txn: &mut Transaction, name: &NodeName, observed: &Observed) {
 }
 
 fn on_node(txn: &Transaction, name: &NodeName, id: &InstanceId) -> Option<Arc<InstanceRecord>> {
+    #[cfg(feature = "mutants")]
+    if windlass_api::mutants::Mutant::ForeignReports.is_on() {
+        return txn.cluster().instances.get(id).cloned();
+    }
     txn.cluster()
         .instances
         .get(id)

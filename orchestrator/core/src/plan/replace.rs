@@ -125,6 +125,11 @@ impl<'a> Replacing<'a> {
                 available.insert(*slot);
             }
         }
+        #[cfg(feature = "mutants")]
+        let (in_hand, beside) = match windlass_api::mutants::Mutant::ForgottenSurge.is_on() {
+            true => (0, 0),
+            false => (in_hand, beside),
+        };
         Self {
             fleet,
             moves: Moves::default(),

@@ -107,6 +107,14 @@ impl Filter {
             placement,
         } = *offer;
         let record = &node.record;
+        #[cfg(feature = "mutants")]
+        match self {
+            Self::Cordon if windlass_api::mutants::Mutant::IgnoredCordon.is_on() => return None,
+            Self::Cpu | Self::Memory if windlass_api::mutants::Mutant::EndlessRoom.is_on() => {
+                return None;
+            }
+            _ => {}
+        }
         match self {
             Self::Lost => record.is_out_of_sight().then_some(Rejection::Lost),
             Self::RuntimeUnhealthy => matches!(record.state, NodeState::RuntimeUnhealthy { .. })
