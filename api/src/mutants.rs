@@ -12,6 +12,10 @@ pub enum Mutant {
     ForgottenSurge,
     /// An agent may report about any instance.
     ForeignReports,
+    /// An agent that was not told yet that an instance is to stop may report it gone.
+    IgnoredStopGeneration,
+    /// An agent takes an older assignment for a newer one.
+    OlderGeneration,
     /// An instance's serial number is given out again.
     ReusedInstanceId,
     /// Nodes on which nothing may be placed are taken for others.
@@ -32,14 +36,20 @@ pub enum Mutant {
     ForgottenFlush,
     /// An agent lets what is exclusive run on without a lease.
     SkippedFence,
+    /// What is exclusive is replaced as soon as its node is lost.
+    HastyFence,
+    /// Instances are replaced though most nodes are not heard from.
+    ForgottenBrake,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::NoReturnGrace,
         Self::ForgottenSurge,
         Self::ForeignReports,
+        Self::IgnoredStopGeneration,
+        Self::OlderGeneration,
         Self::ReusedInstanceId,
         Self::IgnoredCordon,
         Self::EndlessRoom,
@@ -50,6 +60,8 @@ impl Mutant {
         Self::ForgottenDropped,
         Self::ForgottenFlush,
         Self::SkippedFence,
+        Self::HastyFence,
+        Self::ForgottenBrake,
     ];
 
     /// Whether this thread makes the mistake.

@@ -122,6 +122,8 @@ pub(super) fn accept(
     // Generations of different epochs do not follow one another.
     if new.epoch == held.epoch {
         match theirs.generation.cmp(&ours.generation) {
+            #[cfg(feature = "mutants")]
+            Ordering::Less if windlass_api::mutants::Mutant::OlderGeneration.is_on() => {}
             Ordering::Less => {
                 return Err(Rejection::OlderGeneration {
                     ours: ours.generation,

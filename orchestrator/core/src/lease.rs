@@ -214,6 +214,10 @@ impl Leases {
 /// gone. Of two nodes, one may always fail.
 #[must_use]
 pub fn may_evict(dark: usize, all: usize) -> bool {
+    #[cfg(feature = "mutants")]
+    if windlass_api::mutants::Mutant::ForgottenBrake.is_on() {
+        return true;
+    }
     dark < DARK_MIN || dark * 2 <= all
 }
 
@@ -222,6 +226,10 @@ pub fn may_evict(dark: usize, all: usize) -> bool {
 /// period, by a clock that may be slow.
 #[must_use]
 pub fn fenced_after(template: &InstanceTemplate) -> Span {
+    #[cfg(feature = "mutants")]
+    if windlass_api::mutants::Mutant::HastyFence.is_on() {
+        return Span::default();
+    }
     let grace = template.stop_grace_period.as_secs_ceil() * 1_000;
     let drift = (grace + LEASE_LONG.as_millis()) / DRIFT_PER;
     Span::from_millis(grace + FENCE_MARGIN.as_millis() + drift)

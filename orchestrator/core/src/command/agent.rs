@@ -327,6 +327,8 @@ fn note_gone(txn: &mut Transaction, instance: &InstanceRecord, generation: Gener
     let told = instance
         .stop_generation
         .is_some_and(|stop| generation >= stop);
+    #[cfg(feature = "mutants")]
+    let told = told || windlass_api::mutants::Mutant::IgnoredStopGeneration.is_on();
     if instance.goal == Goal::Stop && told {
         let subject = Subject::instance(&instance.workload, &instance.id);
         txn.event(
