@@ -22,3 +22,4 @@ mod restore;
 mod rollout;
 mod storage;
 mod traffic;
+mod trust;

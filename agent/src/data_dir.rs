@@ -16,9 +16,13 @@ use crate::{
     board::Machine,
     fence::KeptContact,
     history::Histories,
+    membership::Membership,
     probe::Memory,
     state_file::{self, Content},
 };
+
+/// The file with what makes the machine a node.
+const MEMBERSHIP: &str = "membership.json";
 
 /// The directory, locked for this process as long as this value lives.
 #[derive(Debug)]
@@ -60,6 +64,18 @@ pub enum DataDirError {
         theirs: NodeName,
         /// The node that was asked for.
         ours: NodeName,
+    },
+    /// What makes the machine a node is torn or damaged.
+    #[error(
+        "{} is broken ({reason}): remove it, and let the node join again with a token that is made \
+         for it",
+        path.display()
+    )]
+    Membership {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A file in it cannot be read or written.
     #[error("the agent's state is not accessible")]
@@ -161,6 +177,25 @@ impl DataDir {
     /// Replaces the identity.
     pub(crate) fn write_identity(&self, identity: &Identity) -> Result<(), state_file::Error> {
         state_file::write(&self.path.join("agent.json"), identity)
+    }
+
+    /// What makes the machine a node, if it has joined a cluster. Nothing begins anew without it:
+    /// an agent that has joined must not go on as if it had not.
+    pub(crate) fn membership(&self) -> Result<Option<Membership>, DataDirError> {
+        let path = self.path.join(MEMBERSHIP);
+        match state_file::read(&path)? {
+            Content::Absent => Ok(None),
+            Content::Whole(membership) => Ok(Some(membership)),
+            Content::Broken { reason } => Err(DataDirError::Membership { path, reason }),
+        }
+    }
+
+    /// Replaces what makes the machine a node.
+    pub(crate) fn write_membership(
+        &self,
+        membership: &Membership,
+    ) -> Result<(), state_file::Error> {
+        state_file::write(&self.path.join(MEMBERSHIP), membership)
     }
 
     /// What was remembered of instances.

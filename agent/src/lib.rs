@@ -14,6 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use windlass_api::{
+    DEFAULT_ADDRESS,
     clock::Clock,
     expression::Taint,
     ids::NodeName,
@@ -28,6 +29,7 @@ use crate::{
     fence::Fence,
     history::Histories,
     ledger::{Held, Ledger},
+    membership::{Encryption, Membership, Renewal},
     reach::Reach,
     reconciler::{Local, Reconciler},
     runtime::{Owner, Runtime},
@@ -37,6 +39,7 @@ use crate::{
 
 pub use data_dir::DataDirError;
 pub use dial::ServerError;
+pub use membership::{Join, JoinError, Joined, join};
 
 mod backoff;
 mod board;
@@ -50,6 +53,7 @@ mod history;
 mod image;
 mod keeper;
 mod ledger;
+mod membership;
 mod plan;
 mod probe;
 pub mod reach;
@@ -71,8 +75,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// What an agent is told.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The address of the server, like `http://127.0.0.1:7400`.
-    pub server: String,
+    /// The address of the server, like `http://127.0.0.1:7400`, of which a node that has joined a
+    /// cluster takes host and port only. `None`: where it joined.
+    pub server: Option<String>,
     /// The node's name.
     pub node: NodeName,
     /// Where to keep what must outlive the agent. One agent per directory.
@@ -110,6 +115,9 @@ pub enum Error {
     /// The address of the server is none.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// What makes the machine a node cannot be used.
+    #[error("what makes this machine a node cannot be used: let it join again")]
+    Membership(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -132,13 +140,29 @@ pub async fn run<R: Runtime + Reach>(
     runtime: R,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let server: Server = config.server.parse()?;
     let (path, node) = (config.data_dir.clone(), config.node.clone());
-    let kept = spawn_blocking(move || Kept::load(&path, &node)).await??;
+    let mut kept = spawn_blocking(move || Kept::load(&path, &node)).await??;
+    let (server, encryption) = contact(&config, kept.membership.as_ref())?;
     tracing::info!(node = %config.node, agent = %kept.identity.agent, %server, "the agent starts");
     let stop = shutdown.child_token();
+    let membership = kept.membership.take().zip(encryption);
+    let authority = server.authority().to_owned();
     let parts = Parts::new(config, kept, Arc::new(runtime), Arc::new(server));
+    let data = Arc::clone(&parts.data);
     let mut tasks = parts.spawn(&stop);
+    if let Some((membership, encryption)) = membership {
+        let renewal = Renewal {
+            data,
+            membership,
+            server: authority,
+            encryption,
+        };
+        let renewing = renewal.run(stop.clone());
+        tasks.spawn(async move {
+            renewing.await;
+            Ok("renewal")
+        });
+    }
     let result = tokio::select! {
         // First: the parts end, too, when the agent is to end.
         biased;
@@ -157,6 +181,26 @@ pub async fn run<R: Runtime + Reach>(
     result
 }
 
+/// How the server is reached: encrypted by a node that has joined a cluster, and then so for ever.
+fn contact(
+    config: &Config,
+    membership: Option<&Membership>,
+) -> Result<(Server, Option<Encryption>), Error> {
+    let Some(member) = membership else {
+        let address = config.server.as_deref();
+        let plain = address.map_or_else(|| format!("http://{DEFAULT_ADDRESS}"), str::to_owned);
+        return Ok((plain.parse()?, None));
+    };
+    let encryption = member.encryption();
+    let encryption = encryption.map_err(|error| Error::Membership(Box::new(error)))?;
+    let (encryption, current) = watch::channel(encryption);
+    let authority = match &config.server {
+        Some(address) => dial::authority(address)?,
+        None => member.server.clone(),
+    };
+    Ok((Server::encrypted(authority, current), Some(encryption)))
+}
+
 /// What an agent finds in its data directory.
 struct Kept {
     data: DataDir,
@@ -166,6 +210,7 @@ struct Kept {
     health_memory: probe::Memory,
     boot: String,
     contact: fence::Contact,
+    membership: Option<Membership>,
 }
 
 impl Kept {
@@ -180,6 +225,7 @@ impl Kept {
             ledger: Ledger::open(data.ledger())?,
             histories: data.histories()?,
             health_memory: data.health_memory()?,
+            membership: data.membership()?,
             data,
         })
     }

@@ -15,7 +15,7 @@ use windlass_api::{
 };
 
 use crate::{
-    dial::{self, Dial, DialError},
+    dial::{self, ConnectError, Dial, DialError},
     history::Member,
     ledger::Held,
     runtime::{Container, ContainerId, ContainerState, Owner, Part, StopRank},
@@ -163,7 +163,7 @@ impl Dial for MemoryDial {
         };
         match self.0.send(dialled).await {
             Ok(()) => Ok(client.await),
-            Err(_) => Err(DialError::TimedOut),
+            Err(_) => Err(ConnectError::TimedOut.into()),
         }
     }
 }

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn config(server: String, data_dir: &Path) -> Config {
     Config {
-        server,
+        server: Some(server),
         node: node(),
         data_dir: data_dir.to_owned(),
         labels: BTreeMap::new(),

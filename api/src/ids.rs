@@ -343,6 +343,90 @@ uuid_type!(
     Uid
 );
 
+/// The length of a digest, in bytes.
+pub const DIGEST_BYTES: usize = 32;
+
+/// A string is not a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a digest is 64 hexadecimal digits, in lower case")]
+pub struct DigestError;
+
+macro_rules! digest_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; DIGEST_BYTES]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = DigestError;
+            fn from_str(s: &str) -> Result<Self, DigestError> {
+                let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+                if s.len() != 2 * DIGEST_BYTES || !s.bytes().all(digit) {
+                    return Err(DigestError);
+                }
+                let mut bytes = [0; DIGEST_BYTES];
+                for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+                    *byte = u8::from_str_radix(&s[at..at + 2], 16).map_err(|_| DigestError)?;
+                }
+                Ok(Self(bytes))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                String::deserialize(d)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+digest_type!(
+    /// What is kept of a token: a SHA-256 that recognises it, and is of no use to whoever reads it.
+    TokenHash
+);
+digest_type!(
+    /// The SHA-256 of a certificate, by which it is recognised before it can be verified.
+    Fingerprint
+);
+
+name_type!(
+    /// The name of a token in lists and logs: the first ten digits of its [`TokenHash`].
+    TokenId,
+    TOKEN_ID_LEN
+);
+
+/// The length of a [`TokenId`]. Among 1,000 tokens two have the same one once in two million times,
+/// and the second is made anew then.
+pub const TOKEN_ID_LEN: usize = 10;
+
+impl TokenHash {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> TokenId {
+        let mut text = self.to_string();
+        text.truncate(TOKEN_ID_LEN);
+        TokenId(text.into())
+    }
+}
+
 impl ClusterId {
     /// The first eight digits: enough to tell the clusters on one Docker engine apart.
     #[must_use]
@@ -368,6 +452,27 @@ mod tests {
         ] {
             assert!(bad.parse::<WorkloadName>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_digest_survives_being_written() {
+        let hash = TokenHash([0xab; DIGEST_BYTES]);
+        let text = hash.to_string();
+        assert_eq!(text, "ab".repeat(32));
+        assert_eq!(text.parse(), Ok(hash));
+        assert_eq!(hash.id().as_str(), "ababababab");
+        let long = format!("{text}0");
+        for bad in [
+            "",
+            "ab",
+            &text[1..],
+            &long,
+            &text.to_uppercase(),
+            &"+b".repeat(32),
+        ] {
+            assert_eq!(bad.parse::<TokenHash>(), Err(DigestError), "{bad}");
+        }
+        assert_eq!("é".repeat(32).parse::<TokenHash>(), Err(DigestError));
     }
 
     #[test]

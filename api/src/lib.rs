@@ -6,6 +6,7 @@
 //! sense is answered by [`validate`].
 #![warn(missing_docs)]
 
+pub mod access;
 pub mod apply;
 #[cfg(feature = "client")]
 pub mod client;

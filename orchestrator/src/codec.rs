@@ -93,6 +93,8 @@ fn key_of(change: &Change) -> Key {
         Change::Assignment(name, _) => Key::new("assignment", name),
         Change::Images(name, _) => Key::new("images", name),
         Change::Event(id, _) => Key::new("event", id),
+        Change::Token(id, _) => Key::new("token", id),
+        Change::Admission(name, _) => Key::new("admission", name),
         Change::Idempotency(key, _) => Key::new("idempotency", key),
     }
 }
@@ -111,6 +113,8 @@ fn value_of(change: &Change) -> Option<Vec<u8>> {
         Change::Assignment(_, r) => r.as_ref().map(json),
         Change::Images(_, r) => r.as_ref().map(json),
         Change::Event(_, r) => r.as_ref().map(json),
+        Change::Token(_, r) => r.as_ref().map(json),
+        Change::Admission(_, r) => r.as_ref().map(json),
         Change::Idempotency(_, r) => r.as_ref().map(json),
     }
 }
@@ -185,6 +189,14 @@ fn change(key: &Key, value: &[u8]) -> Result<Change, Error> {
             Some(read(key, value)?),
         ),
         "event" => Change::Event(
+            key.id.parse().map_err(|_| bad_id())?,
+            Some(read(key, value)?),
+        ),
+        "token" => Change::Token(
+            key.id.parse().map_err(|_| bad_id())?,
+            Some(read(key, value)?),
+        ),
+        "admission" => Change::Admission(
             key.id.parse().map_err(|_| bad_id())?,
             Some(read(key, value)?),
         ),

@@ -8,7 +8,7 @@ use windlass_api::{
     problem::{Code, Problem},
     validate::FieldError,
 };
-use windlass_core::command::Refusal;
+use windlass_core::{access::Denied, command::Refusal};
 
 use crate::{controller, history::Unknown, sessions::OpenError};
 
@@ -80,8 +80,15 @@ impl From<Refusal> for Error {
             Refusal::NotFound { .. }
             | Refusal::VersionMismatch { .. }
             | Refusal::Conflict(_)
+            | Refusal::Denied(_)
             | Refusal::KeyReused => error,
         }
+    }
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        Self::new(code_of_denied(&denied), denied.to_string())
     }
 }
 
@@ -138,7 +145,24 @@ fn code_of_refusal(refusal: &Refusal) -> Code {
         Refusal::VersionMismatch { .. } => Code::VersionConflict,
         Refusal::Invalid(_) => Code::Invalid,
         Refusal::Conflict(_) => Code::Conflict,
+        Refusal::Denied(denied) => code_of_denied(denied),
         Refusal::KeyReused => Code::IdempotencyConflict,
+    }
+}
+
+fn code_of_denied(denied: &Denied) -> Code {
+    match denied {
+        Denied::Unknown | Denied::NoSuchToken | Denied::TokenExpired(_) => Code::Unauthenticated,
+        Denied::Role { .. }
+        | Denied::Namespace(_)
+        | Denied::Cluster
+        | Denied::JoinToken
+        | Denied::NotAJoinToken
+        | Denied::OtherNode(_)
+        | Denied::NotAdmitted(_)
+        | Denied::NotAnAgent
+        | Denied::IsAnAgent
+        | Denied::Expired(_) => Code::Forbidden,
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{controller::Handle, metrics::Metrics, sessions::Sessions};
+use crate::{controller::Handle, metrics::Metrics, sessions::Sessions, trust::Trust};
 
 mod access;
 mod agents;
@@ -35,6 +35,7 @@ mod operations;
 mod output;
 mod page;
 mod parameters;
+mod peer;
 mod rebalance;
 mod rollouts;
 mod server;
@@ -42,6 +43,7 @@ mod session;
 mod stats;
 mod stream;
 mod streams;
+mod tokens;
 mod watch;
 mod workloads;
 mod write;
@@ -49,8 +51,8 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use access::Entrance;
-pub(crate) use listener::serve;
+pub(crate) use access::Entrance;
+pub(crate) use listener::{Door, serve};
 pub use loopback::{ListenError, check_listen};
 use operation::Operation;
 
@@ -75,6 +77,8 @@ pub(crate) struct Api {
     handle: Handle,
     metrics: Arc<Metrics>,
     sessions: Arc<Sessions>,
+    /// What lets nodes in, if the cluster has certificates.
+    trust: Option<Arc<Trust>>,
     /// Ends the answers that would not end by themselves.
     shutdown: CancellationToken,
     watches: Arc<Semaphore>,
@@ -101,37 +105,34 @@ impl Api {
     }
 }
 
-/// The API on top of a controller. Answers that would not end by themselves end at `shutdown`.
-pub(crate) fn router(
-    handle: Handle,
-    metrics: Arc<Metrics>,
-    sessions: Arc<Sessions>,
-    shutdown: CancellationToken,
-) -> Router {
-    let operations = operations::all();
-    build(
-        Entrance::Loopback,
-        operations,
-        handle,
-        metrics,
-        sessions,
-        shutdown,
-    )
+/// What an API is made on.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    /// The controller.
+    pub(crate) handle: Handle,
+    /// Where refusals are counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// The agents that are connected.
+    pub(crate) sessions: Arc<Sessions>,
+    /// What lets nodes in, if the cluster has certificates.
+    pub(crate) trust: Option<Arc<Trust>>,
+    /// Ends answers that would not end by themselves.
+    pub(crate) shutdown: CancellationToken,
 }
 
-fn build(
-    entrance: Entrance,
-    operations: Vec<Operation>,
-    handle: Handle,
-    metrics: Arc<Metrics>,
-    sessions: Arc<Sessions>,
-    shutdown: CancellationToken,
-) -> Router {
+/// The API on top of a controller, for those who come in by each of these entrances. They share its
+/// bounds.
+pub(crate) fn routers(parts: Parts, entrances: &[Entrance]) -> Vec<Router> {
+    build(operations::all(), parts, entrances)
+}
+
+fn build(operations: Vec<Operation>, parts: Parts, entrances: &[Entrance]) -> Vec<Router> {
     let api = Arc::new(Api {
-        handle,
-        metrics,
-        sessions,
-        shutdown,
+        handle: parts.handle,
+        metrics: parts.metrics,
+        sessions: parts.sessions,
+        trust: parts.trust,
+        shutdown: parts.shutdown,
         watches: Arc::new(Semaphore::new(WATCHES_MAX)),
         log_streams: Arc::new(Semaphore::new(LOG_STREAMS_MAX)),
         unread: Arc::new(Semaphore::new(page::UNREAD_KIB_MAX)),
@@ -140,12 +141,16 @@ fn build(
         backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
         openapi: openapi::document(&operations),
     });
-    let layers = ServiceBuilder::new()
-        .layer(from_fn_with_state(Arc::clone(&api), envelope::enclose))
-        .layer(CatchPanicLayer::custom(envelope::panicked))
-        .layer(from_fn_with_state(entrance, access::enter));
-    operation::routes(operations)
-        .fallback(operation::no_route)
-        .layer(layers)
-        .with_state(api)
+    let routes = operation::routes(operations).fallback(operation::no_route);
+    let through = |entrance: &Entrance| {
+        let layers = ServiceBuilder::new()
+            .layer(from_fn_with_state(Arc::clone(&api), envelope::enclose))
+            .layer(CatchPanicLayer::custom(envelope::panicked))
+            .layer(from_fn_with_state(
+                (entrance.clone(), Arc::clone(&api)),
+                access::enter,
+            ));
+        routes.clone().layer(layers).with_state(Arc::clone(&api))
+    };
+    entrances.iter().map(through).collect()
 }

@@ -7,10 +7,19 @@
 //!              agent reports <- session <- assignment <--------+
 //! ```
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use windlass_api::{
@@ -32,9 +41,15 @@ mod sessions;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod store;
+pub mod trust;
 
 pub use http::{ListenError, check_listen};
 pub use windlass_core::lease;
+pub use windlass_trust::authority::Host;
+
+/// The socket in the data directory by which a server's owner reaches it, once the cluster has
+/// certificates.
+pub const SOCKET: &str = "windlass.sock";
 
 /// How a server runs.
 #[derive(Debug, Clone)]
@@ -45,6 +60,25 @@ pub struct Config {
     pub verifier: Option<store::Verifier>,
     /// What tells the time of day.
     pub clock: Clock,
+    /// By which names and addresses the server is reached, beside those that everything here uses:
+    /// they stand in its certificate, if the cluster has any.
+    pub hosts: Vec<Host>,
+    /// How long the certificates of nodes hold. They are renewed when half of that is over.
+    pub node_lifetime: Duration,
+}
+
+impl Config {
+    /// What is usual, with the state in this directory. Nothing checks the store beforehand.
+    #[must_use]
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            verifier: None,
+            clock: Clock::default(),
+            hosts: Vec::new(),
+            node_lifetime: trust::NODE_LIFETIME,
+        }
+    }
 }
 
 /// Why a server did not start, or ended by itself.
@@ -62,6 +96,18 @@ pub enum Error {
     /// A part of the server panicked.
     #[error("a part of the server panicked")]
     Panic(#[source] tokio::task::JoinError),
+    /// The cluster's authority cannot be used.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
+    /// The socket for the server's owner cannot be made.
+    #[error("cannot listen at {}", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: io::Error,
+    },
     /// The listener failed.
     #[error("cannot accept connections")]
     Listener(#[source] std::io::Error),
@@ -77,7 +123,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let store = open(&config).await?;
-    serve(Box::new(store), config.clock, listener, shutdown).await
+    serve(&config, Box::new(store), listener, shutdown).await
 }
 
 async fn open(config: &Config) -> Result<store::DiskStore, Error> {
@@ -90,13 +136,13 @@ async fn open(config: &Config) -> Result<store::DiskStore, Error> {
 
 /// Serves the state that `store` holds.
 async fn serve(
+    config: &Config,
     store: Box<dyn store::Store>,
-    clock: Clock,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let committer = store::Committer::spawn(store)?;
-    let cluster = load(&committer, clock.now()).await?;
+    let cluster = load(&committer, config.clock.now()).await?;
     for what in cluster.inconsistencies() {
         tracing::error!(what, "the state is inconsistent");
     }
@@ -107,15 +153,23 @@ async fn serve(
         nodes = cluster.nodes.len(),
         "state loaded"
     );
-    // Nobody is told before: without a state, connections only wait.
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "listening");
-    }
+    let trust = trust::Trust::open(config, cluster.record.id)?;
+    let trust = trust.map(Arc::new);
+    let (entrances, doors) = ways_in(config, trust.as_deref(), listener)?;
     let metrics = Arc::new(metrics::Metrics::new());
-    let (controller, handle) =
-        controller::Controller::new(cluster, committer, Arc::clone(&metrics), clock);
-    let sessions = Arc::new(sessions::Sessions::default());
-    let router = http::router(handle, Arc::clone(&metrics), sessions, shutdown.clone());
+    let (controller, handle) = controller::Controller::new(
+        cluster,
+        committer,
+        Arc::clone(&metrics),
+        config.clock.clone(),
+    );
+    let parts = http::Parts {
+        handle,
+        metrics: Arc::clone(&metrics),
+        sessions: Arc::new(sessions::Sessions::default()),
+        trust: trust.clone(),
+        shutdown: shutdown.clone(),
+    };
 
     let mut tasks: JoinSet<(&'static str, Result<(), Error>)> = JoinSet::new();
     // The controller outlives the listener, so that requests in flight get their answers.
@@ -130,15 +184,26 @@ async fn serve(
                 .map_err(Error::Store),
         )
     });
-    let http_shutdown = shutdown.clone();
-    tasks.spawn(async move {
-        (
-            "listener",
-            http::serve(listener, router, metrics, http_shutdown)
-                .await
-                .map_err(Error::Listener),
-        )
-    });
+    for (door, router) in doors.into_iter().zip(http::routers(parts, &entrances)) {
+        let served = http::serve(door, router, Arc::clone(&metrics), shutdown.clone());
+        tasks.spawn(async move { ("listener", served.await.map_err(Error::Listener)) });
+    }
+    if let Some(trust) = trust {
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            let kept = trust.keep_fresh(shutdown).await;
+            ("certificate's keeper", kept.map_err(Error::Trust))
+        });
+    }
+    attend(tasks, &shutdown, &stop_controller).await
+}
+
+/// Waits until all parts have ended. When one does, all are asked to.
+async fn attend(
+    mut tasks: JoinSet<(&'static str, Result<(), Error>)>,
+    shutdown: &CancellationToken,
+    stop_controller: &CancellationToken,
+) -> Result<(), Error> {
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
         let (name, ended) = match ended {
@@ -159,6 +224,49 @@ async fn serve(
         stop_controller.cancel();
     }
     result
+}
+
+/// How the server is reached: without certificates only by this machine, and with them by everybody
+/// over the network, and by its owner over a socket in its data directory. The two lists belong
+/// together.
+fn ways_in(
+    config: &Config,
+    trust: Option<&trust::Trust>,
+    listener: TcpListener,
+) -> Result<(Vec<http::Entrance>, Vec<http::Door>), Error> {
+    // Nobody was told before: without a state, connections only wait.
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, encrypted = trust.is_some(), "listening");
+    }
+    let Some(trust) = trust else {
+        let door = http::Door::Loopback(listener);
+        return Ok((vec![http::Entrance::Loopback], vec![door]));
+    };
+    let path = config.data_dir.join(SOCKET);
+    let local = bind_local(&path).map_err(|source| Error::Socket {
+        path: path.clone(),
+        source,
+    })?;
+    tracing::info!(path = %path.display(), "listening");
+    Ok((
+        vec![http::Entrance::Network, http::Entrance::Local],
+        vec![
+            http::Door::Network(listener, trust.tls()),
+            http::Door::Local(local),
+        ],
+    ))
+}
+
+/// Listens at a path that nobody but this process' user may open.
+fn bind_local(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // That of a server that is gone: this one alone uses the data directory.
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 /// The state that a server begins with. What it makes of a new or restored store is durable.

@@ -221,10 +221,20 @@ impl Sessions {
         }
     }
 
-    /// The agent of a node opened a stream: its end of it. `None` if nobody waits for it (any
-    /// more).
-    pub(crate) fn opened(&self, stream: Uuid) -> Option<(NodeName, StreamEnd)> {
-        let pending = self.lock().pending.remove(&stream)?;
+    /// An agent opened a stream: its end of it, and whose it is. `None` if nobody waits for it (any more), or it was
+    /// asked of a node that the agent does not speak for.
+    pub(crate) fn opened(
+        &self,
+        stream: Uuid,
+        speaks_for: impl FnOnce(&NodeName) -> bool,
+    ) -> Option<(NodeName, StreamEnd)> {
+        let pending = {
+            let mut inner = self.lock();
+            if !speaks_for(&inner.pending.get(&stream)?.node) {
+                return None;
+            }
+            inner.pending.remove(&stream)?
+        };
         let (asker, agent) = StreamEnd::pair();
         pending.opened.send(Ok(asker)).ok()?;
         Some((pending.node, agent))
@@ -283,6 +293,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_is_opened_by_the_agent_that_was_asked_only() {
+        let sessions = Arc::new(Sessions::default());
+        let mut registration = sessions.register(&node());
+        let asked = Arc::clone(&sessions);
+        let opening = tokio::spawn(async move { asked.open(&node(), StreamRequest::Stats).await });
+        let Some(ServerFrame::OpenStream { stream, .. }) = registration.outbound.recv().await
+        else {
+            panic!("it was not asked");
+        };
+        assert!(
+            sessions
+                .opened(stream, |node| *node != self::node())
+                .is_none()
+        );
+        assert!(
+            sessions
+                .opened(stream, |node| *node == self::node())
+                .is_some()
+        );
+        opening.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_stream_is_asked_for_opened_and_used_both_ways() {
         let sessions = Arc::new(Sessions::default());
         let mut registration = sessions.register(&node());
@@ -294,7 +327,7 @@ mod tests {
         else {
             panic!("no stream was asked for");
         };
-        let (opener, mut agent) = sessions.opened(stream).unwrap();
+        let (opener, mut agent) = sessions.opened(stream, |_| true).unwrap();
         assert_eq!(opener, node());
         let mut asker = asking.await.unwrap().unwrap();
         let line = Some(Frame::Data(Bytes::from_static(b"line\n")));
@@ -305,7 +338,10 @@ mod tests {
         assert_eq!(agent.incoming.next().await.unwrap(), eof);
         agent.outgoing.send(Ok(None)).await.unwrap();
         assert_eq!(asker.incoming.next().await.unwrap(), None);
-        assert!(sessions.opened(stream).is_none(), "a stream is opened once");
+        assert!(
+            sessions.opened(stream, |_| true).is_none(),
+            "a stream is opened once"
+        );
         // Whoever just goes has not said all.
         drop(agent);
         assert!(asker.incoming.next().await.is_err());

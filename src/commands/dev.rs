@@ -20,7 +20,6 @@ use windlass_api::{
     DEFAULT_ADDRESS,
     apply::ApplyRequest,
     client::{Client, Precondition, Selection},
-    clock::Clock,
     duration::Span,
     ids::{ClusterId, Namespace, NodeName},
     problem::Code,
@@ -28,6 +27,7 @@ use windlass_api::{
     resource::{Instance, Manifest, Node},
     status::NodeState,
 };
+use windlass_orchestrator::trust::Encryption;
 
 use super::{pack, process, server};
 use crate::{
@@ -87,7 +87,7 @@ impl Dev {
             paths => manifests::read(paths, namespace)?,
         };
         process::run(async |shutdown| {
-            let listener = process::listen(self.listen).await?;
+            let listener = process::listen(self.listen, Encryption::None).await?;
             let docker = pack::connect(self.docker.as_deref()).await?;
             if manifests.iter().any(uses_packed_image) {
                 pack::pack(&docker, pack::IMAGE).await?;
@@ -251,9 +251,8 @@ impl Cluster {
             tasks: JoinSet::new(),
         };
         let config = windlass_orchestrator::Config {
-            data_dir: state.dir.join("server"),
             verifier: Some(server::verifier()?),
-            clock: Clock::default(),
+            ..windlass_orchestrator::Config::new(state.dir.join("server"))
         };
         let shutdown = cluster.server_shutdown.clone();
         cluster.tasks.spawn(async move {
@@ -285,7 +284,7 @@ impl Cluster {
             .parse()
             .expect("a letter, a dash and a number");
         let config = windlass_agent::Config {
-            server: self.client.server().to_owned(),
+            server: Some(self.client.server().to_owned()),
             data_dir: dir.join(node.as_str()),
             node,
             labels: [].into(),

@@ -9,6 +9,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
+use windlass_orchestrator::trust::Encryption;
 
 use super::block_on;
 use crate::error::{Exit, Failure};
@@ -108,9 +109,13 @@ fn ignores_hang_up() -> bool {
     mask.is_some_and(|mask| mask & 1 == 1)
 }
 
-/// A listener at `address`, which must be one that only this machine reaches.
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    windlass_orchestrator::check_listen(address)
+/// A listener at `address`, which must be one that only this machine reaches, unless the server
+/// encrypts.
+pub(crate) async fn listen(
+    address: SocketAddr,
+    encryption: Encryption,
+) -> Result<TcpListener, Failure> {
+    windlass_orchestrator::check_listen(address, encryption)
         .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     TcpListener::bind(address).await.map_err(|error| {
         let failure = Failure::new(Exit::Failed, format!("cannot listen on {address}: {error}"));

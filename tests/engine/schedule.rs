@@ -79,9 +79,8 @@ impl Server {
             .expect("a port");
         let address = listener.local_addr().expect("an address");
         let config = Config {
-            data_dir: dir.join("server"),
-            verifier: None,
             clock,
+            ..Config::new(dir.join("server"))
         };
         let server = windlass_orchestrator::run(config, listener, shutdown.clone());
         let thread = thread::spawn(move || runtime.block_on(server).expect("it ends when told to"));

@@ -13,11 +13,11 @@ use rustls::{
     sign::CertifiedKey,
 };
 use time::OffsetDateTime;
-use windlass_api::ids::ClusterId;
+use windlass_api::ids::{ClusterId, Fingerprint};
 use zeroize::Zeroizing;
 
 use crate::{
-    fingerprint::Fingerprint,
+    certificate::{BACKDATED, fingerprint},
     subject::{Role, Subject},
 };
 
@@ -29,12 +29,8 @@ pub const SERVER_NAME: &str = "windlass-server";
 /// because certificates must.
 const AUTHORITY_LIFETIME: Duration = Duration::from_hours(20 * 365 * 24);
 
-/// How long before they are made certificates hold, since clocks differ.
-const BACKDATED: Duration = Duration::from_hours(1);
-
 /// A cluster's certificate authority.
 pub struct Authority {
-    cluster: ClusterId,
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
 }
@@ -88,11 +84,12 @@ impl Authority {
     ///
     /// # Errors
     /// The key cannot be made, or `now` is no possible time.
-    pub fn create(cluster: ClusterId, now: Timestamp) -> Result<Self, Error> {
+    pub fn create(now: Timestamp) -> Result<Self, Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
-        let name = format!("Windlass authority of {}", cluster.short());
-        params.distinguished_name.push(DnType::CommonName, name);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Windlass authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let lifetime = AUTHORITY_LIFETIME;
@@ -103,7 +100,6 @@ impl Authority {
         .apply(&mut params)?;
         let certificate = params.self_signed(&key)?.der().clone();
         Ok(Self {
-            cluster,
             issuer: Issuer::new(params, key),
             certificate,
         })
@@ -113,7 +109,7 @@ impl Authority {
     ///
     /// # Errors
     /// One of them is not in PEM, or they do not belong together.
-    pub fn from_pem(cluster: ClusterId, certificate: &str, key: &str) -> Result<Self, Error> {
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, Error> {
         let certificate =
             CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|_| Error::Pem)?;
         let key = KeyPair::from_pem(key).map_err(|_| Error::Pem)?;
@@ -127,7 +123,6 @@ impl Authority {
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
         Ok(Self {
-            cluster,
             issuer,
             certificate,
         })
@@ -148,14 +143,19 @@ impl Authority {
     /// By which it is recognised.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&self.certificate)
+        fingerprint(&self.certificate)
     }
 
     /// A certificate, and the key for it, for a server that is reached by these names.
     ///
     /// # Errors
     /// A name is none, or the key cannot be made.
-    pub fn server(&self, hosts: &[Host], validity: Validity) -> Result<Arc<CertifiedKey>, Error> {
+    pub fn server(
+        &self,
+        cluster: ClusterId,
+        hosts: &[Host],
+        validity: Validity,
+    ) -> Result<Arc<CertifiedKey>, Error> {
         let key = PrivateKey::generate()?;
         let mut names = vec![SanType::DnsName(SERVER_NAME.try_into()?)];
         for host in hosts {
@@ -165,7 +165,9 @@ impl Authority {
             });
         }
         let purpose = ExtendedKeyUsagePurpose::ServerAuth;
-        let certificate = self.issue(&key.pair, Role::Server, names, purpose, validity)?;
+        let role = Role::Server;
+        let subject = Subject { cluster, role };
+        let certificate = self.issue(&key.pair, &subject, names, purpose, validity)?;
         key.certified(vec![certificate, self.certificate.clone()])
     }
 
@@ -177,26 +179,22 @@ impl Authority {
     pub fn agent(
         &self,
         request: &str,
-        role: Role,
+        subject: &Subject,
         validity: Validity,
     ) -> Result<CertificateDer<'static>, Error> {
         let request = CertificateSigningRequestParams::from_pem(request)?;
         let purpose = ExtendedKeyUsagePurpose::ClientAuth;
-        self.issue(&request.public_key, role, Vec::new(), purpose, validity)
+        self.issue(&request.public_key, subject, Vec::new(), purpose, validity)
     }
 
     fn issue(
         &self,
         key: &impl PublicKeyData,
-        role: Role,
+        subject: &Subject,
         mut names: Vec<SanType>,
         purpose: ExtendedKeyUsagePurpose,
         validity: Validity,
     ) -> Result<CertificateDer<'static>, Error> {
-        let subject = Subject {
-            cluster: self.cluster,
-            role,
-        };
         let mut params = CertificateParams::default();
         params.distinguished_name.push(
             DnType::CommonName,
@@ -219,7 +217,6 @@ impl Authority {
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority")
-            .field("cluster", &self.cluster)
             .field("fingerprint", &self.fingerprint())
             .finish_non_exhaustive()
     }

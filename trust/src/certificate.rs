@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use windlass_api::ids::Fingerprint;
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
 use crate::subject::Subject;
+
+/// How long before they are made certificates hold, since clocks differ.
+pub(crate) const BACKDATED: Duration = Duration::from_hours(1);
 
 /// What a certificate says, which is true only if it was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,12 +73,19 @@ impl Certificate {
         })
     }
 
+    /// For how long it was made.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        let span = self.not_after.duration_since(self.not_before);
+        span.unsigned_abs().saturating_sub(BACKDATED)
+    }
+
     /// When it is to be renewed: when half of its time is over, so that a site has the other half
     /// to be reached in.
     #[must_use]
     pub fn renew_at(&self) -> Timestamp {
-        let lifetime = self.not_after.duration_since(self.not_before);
-        self.not_before + lifetime / 2
+        let half = self.lifetime() / 2;
+        self.not_after.checked_sub(half).unwrap_or(self.not_before)
     }
 
     /// For how long it has been expired. Zero until then.
@@ -82,6 +94,13 @@ impl Certificate {
         let since = now.duration_since(self.not_after);
         since.try_into().unwrap_or(Duration::ZERO)
     }
+}
+
+/// By which a certificate is recognised.
+#[must_use]
+pub fn fingerprint(der: &CertificateDer<'_>) -> Fingerprint {
+    let digest = digest(&SHA256, der);
+    Fingerprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }
 
 /// A certificate in PEM.

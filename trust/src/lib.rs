@@ -5,7 +5,6 @@
 
 pub mod authority;
 pub mod certificate;
-pub mod fingerprint;
 pub mod seal;
 pub mod secret;
 pub mod subject;
@@ -13,6 +12,5 @@ pub mod tls;
 pub mod token;
 
 pub use self::{
-    authority::Authority, certificate::Certificate, fingerprint::Fingerprint, secret::Secret,
-    subject::Subject, token::Token,
+    authority::Authority, certificate::Certificate, secret::Secret, subject::Subject, token::Token,
 };

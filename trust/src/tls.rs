@@ -23,8 +23,12 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
+use windlass_api::ids::Fingerprint;
 
-use crate::{authority::SERVER_NAME, certificate::Certificate, fingerprint::Fingerprint};
+use crate::{
+    authority::SERVER_NAME,
+    certificate::{Certificate, fingerprint},
+};
 
 /// For how long a node whose certificate has expired may still renew it: a site may have been dark
 /// for a season. Until it has, it may do nothing else.
@@ -136,7 +140,7 @@ pub fn authority_in<'a>(
 ) -> Option<&'a CertificateDer<'static>> {
     chain
         .iter()
-        .find(|certificate| Fingerprint::of(certificate) == authority)
+        .find(|certificate| fingerprint(certificate) == authority)
 }
 
 /// Verifies agents. One whose certificate has expired comes through for [`RENEWABLE_FOR`]; what it
@@ -218,7 +222,7 @@ impl ServerCertVerifier for Pinned {
         let unknown = || rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let mut shown = intermediates.iter();
         let authority = shown
-            .find(|certificate| Fingerprint::of(certificate) == self.authority)
+            .find(|certificate| fingerprint(certificate) == self.authority)
             .ok_or_else(unknown)?;
         let store = store(&[authority.clone().into_owned()]).map_err(|_| unknown())?;
         WebPkiServerVerifier::builder_with_provider(store, Arc::clone(&self.provider))

@@ -12,12 +12,10 @@ use ring::{
     digest::{Context, SHA256},
     rand::{SecureRandom, SystemRandom},
 };
+use windlass_api::ids::{DIGEST_BYTES, Fingerprint, TokenHash};
 use zeroize::Zeroizing;
 
-use crate::{
-    fingerprint::{self, Fingerprint},
-    secret::Secret,
-};
+use crate::secret::Secret;
 
 /// The length of the secret, in bytes: nobody guesses 256 bits, so a plain hash protects it.
 const SECRET_BYTES: usize = 32;
@@ -25,7 +23,7 @@ const SECRET_BYTES: usize = 32;
 /// The length of the checksum, in bytes. It is against mistakes, not against people.
 const CHECK_BYTES: usize = 4;
 
-const BYTES: usize = fingerprint::BYTES + SECRET_BYTES + CHECK_BYTES;
+const BYTES: usize = DIGEST_BYTES + SECRET_BYTES + CHECK_BYTES;
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,16 +105,14 @@ impl Token {
         context.update(self.kind.prefix().as_bytes());
         context.update(self.secret.expose());
         let digest = context.finish();
-        TokenHash(Fingerprint::from_bytes(
-            digest.as_ref().try_into().expect("SHA-256 has 32 bytes"),
-        ))
+        TokenHash(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 
     /// The token as it is shown to whoever shall have it.
     #[must_use]
     pub fn reveal(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(BYTES));
-        bytes.extend_from_slice(self.authority.as_bytes());
+        bytes.extend_from_slice(&self.authority.0);
         bytes.extend_from_slice(self.secret.expose());
         let check = checksum(self.kind, &bytes);
         bytes.extend_from_slice(&check);
@@ -144,11 +140,11 @@ impl FromStr for Token {
         if checksum(kind, content) != check {
             return Err(ParseError::Damaged);
         }
-        let (authority, secret) = content.split_at(fingerprint::BYTES);
+        let (authority, secret) = content.split_at(DIGEST_BYTES);
         let authority = authority.try_into().map_err(|_| ParseError::Damaged)?;
         Ok(Self {
             kind,
-            authority: Fingerprint::from_bytes(authority),
+            authority: Fingerprint(authority),
             secret: Secret::new(secret.to_vec()),
         })
     }
@@ -171,39 +167,12 @@ fn checksum(kind: Kind, content: &[u8]) -> [u8; CHECK_BYTES] {
     check
 }
 
-/// What is kept of a token: enough to recognise it, and of no use to whoever reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TokenHash(Fingerprint);
-
-impl TokenHash {
-    /// The first ten digits, which name a token in lists and logs.
-    #[must_use]
-    pub fn short(&self) -> String {
-        let mut text = self.0.to_string();
-        text.truncate(10);
-        text
-    }
-}
-
-impl fmt::Display for TokenHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl FromStr for TokenHash {
-    type Err = fingerprint::ParseError;
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        s.parse().map(Self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn authority() -> Fingerprint {
-        Fingerprint::of(b"an authority")
+        Fingerprint([7; DIGEST_BYTES])
     }
 
     #[test]

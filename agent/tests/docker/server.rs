@@ -74,7 +74,7 @@ impl Cluster {
     /// Starts the agent.
     pub(crate) fn start(&mut self) {
         let config = Config {
-            server: self.address.clone(),
+            server: Some(self.address.clone()),
             node: self.fixture.owner.node.clone(),
             data_dir: self.data_dir.path().to_owned(),
             labels: BTreeMap::new(),

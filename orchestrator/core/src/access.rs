@@ -3,9 +3,16 @@
 //! Everything that the API can do names what it [`Need`]s, and whoever asks is a [`Caller`]. There is
 //! no other way in, and what is not granted is denied.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
-use windlass_api::ids::{AdmissionId, Namespace, NodeName};
+use jiff::Timestamp;
+pub use windlass_api::access::Role;
+use windlass_api::{
+    access::TokenUse,
+    ids::{AdmissionId, Namespace, NodeName, TokenHash, TokenId},
+};
+
+use crate::cluster::Cluster;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,31 +21,22 @@ pub enum Caller {
     /// way that there is before the cluster has certificates.
     Local,
     /// A person or a program, by a token.
-    Person(Grant),
+    Person(Person),
     /// The agent of a node, by its certificate.
     Agent(AgentCaller),
     /// Somebody who shows nothing.
     Nobody,
 }
 
-/// What a token allows.
+/// A person or a program, as its token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
-    /// How much.
+pub struct Person {
+    /// The token.
+    pub token: TokenId,
+    /// How much it allows.
     pub role: Role,
     /// Where.
     pub reach: Reach,
-}
-
-/// How much somebody may do. Each may do what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Look, but at no secret and into no container.
-    Viewer,
-    /// Change what runs, and reach into it.
-    Operator,
-    /// Decide about nodes, people and the cluster's state.
-    Admin,
 }
 
 /// Where somebody may do it.
@@ -83,6 +81,17 @@ pub enum Need {
     RoleSomewhere(Role),
     /// To be the agent of a node. Which one, and what of it, is checked with every message.
     Agent,
+    /// To be the agent of a node, also if its certificate has expired.
+    AgentToRenew,
+}
+
+/// What somebody shows of who they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// What a verified certificate says.
+    pub certificate: Option<AgentCaller>,
+    /// What is kept of a token.
+    pub token: Option<TokenHash>,
 }
 
 /// Why somebody may not do something.
@@ -91,6 +100,24 @@ pub enum Denied {
     /// They have not said who they are.
     #[error("say who you are: `windlass login`, or a token in the `authorization` header")]
     Unknown,
+    /// They show a token that there is not (any more).
+    #[error("the token is not known here: it was revoked, or is of another cluster")]
+    NoSuchToken,
+    /// They show a token whose time is over.
+    #[error("the token expired at {0}: ask for another one")]
+    TokenExpired(Timestamp),
+    /// They show a token that is good for one thing only.
+    #[error("with this token a node can join, and nothing else")]
+    JoinToken,
+    /// They show a token with which nobody joins.
+    #[error("this is no token to join with: `windlass token create --join` makes one")]
+    NotAJoinToken,
+    /// They show a token for another node.
+    #[error("the token is for node {0} only")]
+    OtherNode(NodeName),
+    /// Their node was not let in by this certificate, or something else since.
+    #[error("this certificate is not (any more) that of node {0}: let it join again")]
+    NotAdmitted(NodeName),
     /// They may do too little.
     #[error("this needs the role {needs}, and the token has the role {has}")]
     Role {
@@ -138,15 +165,85 @@ impl Reach {
 }
 
 impl Caller {
+    /// Whether they may speak for a node: its agent, and before there are certificates everybody.
+    #[must_use]
+    pub fn speaks_for(&self, node: &NodeName) -> bool {
+        match self {
+            Self::Local => true,
+            Self::Agent(agent) => agent.node == *node,
+            Self::Person(_) | Self::Nobody => false,
+        }
+    }
+
+    /// Whether what let them in still holds in a later state of the cluster.
+    #[must_use]
+    pub fn is_still_let_in(&self, cluster: &Cluster) -> bool {
+        match self {
+            Self::Agent(agent) => is_admitted(cluster, agent),
+            Self::Local | Self::Person(_) | Self::Nobody => true,
+        }
+    }
+
     /// What of the namespaces they may see where everything is listed.
     #[must_use]
     pub fn reach(&self) -> Reach {
         match self {
             Self::Local => Reach::Everywhere,
-            Self::Person(grant) => grant.reach.clone(),
+            Self::Person(person) => person.reach.clone(),
             Self::Agent(_) | Self::Nobody => Reach::Namespaces(BTreeSet::new()),
         }
     }
+}
+
+/// Whom that makes of somebody.
+///
+/// # Errors
+/// What they show is worth nothing.
+pub fn identify(cluster: &Cluster, shown: &Shown, now: Timestamp) -> Result<Caller, Denied> {
+    // Somebody who shows a token wants to be judged by it.
+    if let Some(hash) = &shown.token {
+        let record = cluster.tokens.get(&hash.id());
+        let record = record.filter(|record| record.hash == *hash);
+        let record = record.ok_or(Denied::NoSuchToken)?;
+        if record.expires_at <= now {
+            return Err(Denied::TokenExpired(record.expires_at));
+        }
+        return match &record.usage {
+            TokenUse::Join { .. } => Err(Denied::JoinToken),
+            TokenUse::Access { role, namespaces } => Ok(Caller::Person(Person {
+                token: hash.id(),
+                role: *role,
+                reach: namespaces
+                    .clone()
+                    .map_or(Reach::Everywhere, Reach::Namespaces),
+            })),
+        };
+    }
+    let Some(agent) = &shown.certificate else {
+        return Ok(Caller::Nobody);
+    };
+    if is_admitted(cluster, agent) {
+        Ok(Caller::Agent(agent.clone()))
+    } else {
+        Err(Denied::NotAdmitted(agent.node.clone()))
+    }
+}
+
+fn is_admitted(cluster: &Cluster, agent: &AgentCaller) -> bool {
+    let admission = cluster.admissions.get(&agent.node);
+    admission.is_some_and(|record| record.id == agent.admission)
+}
+
+/// Whether an agent may have another certificate for the join by which it is in.
+///
+/// # Errors
+/// Its node was removed.
+pub fn renewable(cluster: &Cluster, agent: &AgentCaller) -> Result<(), Denied> {
+    let node = cluster.nodes.get(&agent.node);
+    if node.is_some_and(|node| node.is_removed()) {
+        return Err(Denied::NotAdmitted(agent.node.clone()));
+    }
+    Ok(())
 }
 
 /// Whether `caller` may do what needs `need`, which is about `namespace`, if about any.
@@ -159,7 +256,8 @@ pub fn authorise(caller: &Caller, need: Need, namespace: Option<&Namespace>) -> 
         (_, Caller::Nobody) => Err(Denied::Unknown),
         // Before there are certificates agents are as local as everybody.
         (_, Caller::Local) => Ok(()),
-        (Need::Agent, Caller::Person(_)) => Err(Denied::NotAnAgent),
+        (Need::Agent | Need::AgentToRenew, Caller::Person(_)) => Err(Denied::NotAnAgent),
+        (Need::AgentToRenew, Caller::Agent(_)) => Ok(()),
         (_, Caller::Agent(agent)) if agent.certificate == Holds::ForRenewal => {
             Err(Denied::Expired(agent.node.clone()))
         }
@@ -167,9 +265,9 @@ pub fn authorise(caller: &Caller, need: Need, namespace: Option<&Namespace>) -> 
         (Need::Role(_) | Need::ClusterRole(_) | Need::RoleSomewhere(_), Caller::Agent(_)) => {
             Err(Denied::IsAnAgent)
         }
-        (Need::Role(needs), Caller::Person(grant)) => {
-            grant.covers(needs)?;
-            match (namespace, &grant.reach) {
+        (Need::Role(needs), Caller::Person(person)) => {
+            person.covers(needs)?;
+            match (namespace, &person.reach) {
                 (Some(namespace), reach) if !reach.includes(namespace) => {
                     Err(Denied::Namespace(namespace.clone()))
                 }
@@ -178,18 +276,18 @@ pub fn authorise(caller: &Caller, need: Need, namespace: Option<&Namespace>) -> 
                 (Some(_), _) | (None, Reach::Everywhere) => Ok(()),
             }
         }
-        (Need::ClusterRole(needs), Caller::Person(grant)) => {
-            grant.covers(needs)?;
-            match grant.reach {
+        (Need::ClusterRole(needs), Caller::Person(person)) => {
+            person.covers(needs)?;
+            match person.reach {
                 Reach::Everywhere => Ok(()),
                 Reach::Namespaces(_) => Err(Denied::Cluster),
             }
         }
-        (Need::RoleSomewhere(needs), Caller::Person(grant)) => grant.covers(needs),
+        (Need::RoleSomewhere(needs), Caller::Person(person)) => person.covers(needs),
     }
 }
 
-impl Grant {
+impl Person {
     fn covers(&self, needs: Role) -> Result<(), Denied> {
         let has = self.role;
         if has >= needs {
@@ -197,24 +295,6 @@ impl Grant {
         } else {
             Err(Denied::Role { has, needs })
         }
-    }
-}
-
-impl Role {
-    /// As it is written.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use imbl::{OrdMap, OrdSet};
 use windlass_api::{
     event::{Event, EventId, Subject},
-    ids::{ClusterId, Epoch, Generation, InstanceId, NodeName, Version, WorkloadKey},
+    ids::{ClusterId, Epoch, Generation, InstanceId, NodeName, TokenId, Version, WorkloadKey},
     resource::{Evictions, Scheduling},
     status::NodeState,
     template::InstanceTemplate,
@@ -16,8 +16,9 @@ use windlass_api::{
 use crate::{
     lease,
     record::{
-        Change, ClusterRecord, IdempotencyRecord, IndexKey, IndexRecord, InstanceRecord, JobRecord,
-        NodeRecord, RevisionKey, RevisionRecord, ScheduleRecord, WorkloadRecord,
+        AdmissionRecord, Change, ClusterRecord, IdempotencyRecord, IndexKey, IndexRecord,
+        InstanceRecord, JobRecord, NodeRecord, RevisionKey, RevisionRecord, ScheduleRecord,
+        TokenRecord, WorkloadRecord,
     },
 };
 
@@ -54,6 +55,10 @@ pub struct Cluster {
     pub images: OrdMap<NodeName, Arc<Vec<String>>>,
     /// The events.
     pub events: OrdMap<EventId, Arc<Event>>,
+    /// The tokens.
+    pub tokens: OrdMap<TokenId, Arc<TokenRecord>>,
+    /// By which join each node is in.
+    pub admissions: OrdMap<NodeName, Arc<AdmissionRecord>>,
     /// The answers to requests with idempotency keys.
     pub idempotency: OrdMap<String, Arc<IdempotencyRecord>>,
     by_workload: OrdMap<WorkloadKey, OrdSet<InstanceId>>,
@@ -94,6 +99,8 @@ impl Cluster {
             generations: OrdMap::new(),
             images: OrdMap::new(),
             events: OrdMap::new(),
+            tokens: OrdMap::new(),
+            admissions: OrdMap::new(),
             idempotency: OrdMap::new(),
             by_workload: OrdMap::new(),
             by_node: OrdMap::new(),
@@ -121,6 +128,8 @@ impl Cluster {
             }
             Change::Images(name, images) => put(&mut self.images, name, images.as_ref()),
             Change::Event(id, event) => self.apply_event(*id, event.as_ref()),
+            Change::Token(id, record) => put(&mut self.tokens, id, record.as_ref()),
+            Change::Admission(name, record) => put(&mut self.admissions, name, record.as_ref()),
             Change::Idempotency(key, record) => put(&mut self.idempotency, key, record.as_ref()),
         }
     }

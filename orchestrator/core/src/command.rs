@@ -15,6 +15,7 @@ use windlass_api::{
 };
 
 use crate::{
+    access::Denied,
     cluster::Cluster,
     dependency, diff, ownership,
     plan::revisions_of,
@@ -32,6 +33,7 @@ pub mod restore;
 mod rollout;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 pub use node::{Force, drain, patch_node, remove_node};
 pub use rollout::{restart, rollout};
@@ -63,6 +65,9 @@ pub enum Refusal {
     /// The state does not allow it.
     #[error("{0}")]
     Conflict(String),
+    /// Whoever asks may not.
+    #[error(transparent)]
+    Denied(Denied),
     /// The idempotency key belongs to another request.
     #[error("the idempotency key was used for another request: choose a new one for each")]
     KeyReused,

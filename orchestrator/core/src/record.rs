@@ -13,7 +13,7 @@ use windlass_api::{
     expression::{NodeFacts, Taint},
     ids::{
         ClusterId, ContainerName, Epoch, Generation, InstanceId, NodeName, RevisionNumber, Slot,
-        Uid, Version, WorkloadKey,
+        TokenId, Uid, Version, WorkloadKey,
     },
     resource::{
         Capacity, Evictions, Goal, Manifest, Meta, NodeInfo, RestoreCause, RolloutState, Scheduling,
@@ -23,8 +23,10 @@ use windlass_api::{
     wire::ResolvedImage,
 };
 
+mod access;
 mod job;
 
+pub use access::{AdmissionRecord, TokenRecord};
 pub use job::{
     Accounted, End, IndexKey, IndexRecord, IndexState, JobRecord, ScheduleRecord, Suspension,
 };
@@ -396,6 +398,10 @@ pub enum Change {
     Images(NodeName, Option<Arc<Vec<String>>>),
     /// An event.
     Event(EventId, Option<Arc<Event>>),
+    /// A token.
+    Token(TokenId, Option<Arc<TokenRecord>>),
+    /// The join by which a node is in.
+    Admission(NodeName, Option<Arc<AdmissionRecord>>),
     /// The answer to a request with an idempotency key.
     Idempotency(String, Option<Arc<IdempotencyRecord>>),
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use windlass_api::{
-    ids::WorkloadKey,
+    access::Token,
+    ids::{TokenId, WorkloadKey},
     quantity::{CpuMillis, MemoryBytes},
     resource::{Capacity, Goal, Instance, Node, NodeStatus, Scheduling, Workload},
 };
 
 use crate::{
     cluster::Cluster,
-    record::{InstanceRecord, NodeRecord, WorkloadRecord},
+    record::{InstanceRecord, NodeRecord, TokenRecord, WorkloadRecord},
     scheduler::needs,
 };
 
@@ -61,6 +62,29 @@ pub fn instance(cluster: &Cluster, record: &InstanceRecord) -> Instance {
         phase_since: record.phase_since,
         ready_since: record.ready_since,
         status: record.status.clone(),
+    }
+}
+
+/// A token as it is shown.
+#[must_use]
+pub fn token(cluster: &Cluster, id: &TokenId) -> Option<Token> {
+    cluster.tokens.get(id).map(|record| shown_token(id, record))
+}
+
+/// All tokens as they are shown.
+pub fn tokens(cluster: &Cluster) -> impl Iterator<Item = Token> {
+    let tokens = cluster.tokens.iter();
+    tokens.map(|(id, record)| shown_token(id, record))
+}
+
+fn shown_token(id: &TokenId, record: &TokenRecord) -> Token {
+    Token {
+        id: id.clone(),
+        usage: record.usage.clone(),
+        description: record.description.clone(),
+        created_at: record.created_at,
+        expires_at: record.expires_at,
+        version: record.version,
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::store::SPACE_NEEDED_BYTES;
 use uuid::Uuid;
 use windlass_api::{
+    access::TokenRequest,
     apply::Outcome,
-    ids::{NodeName, Uid, Version, WorkloadKey},
+    ids::{AdmissionId, NodeName, TokenHash, TokenId, Uid, Version, WorkloadKey},
     rebalance::PlannedMove,
     resource::{DrainRequest, Manifest, NodePatch, RolloutAction, RunJob},
 };
@@ -42,6 +43,12 @@ pub enum Write {
     Move(Vec<PlannedMove>),
     /// Take a node out of the cluster.
     RemoveNode(NodeName, Force, Option<Version>),
+    /// Make a token, of which this is kept.
+    CreateToken(TokenHash, Box<TokenRequest>),
+    /// Revoke a token.
+    RevokeToken(TokenId),
+    /// Let a node in with a token.
+    Admit(TokenHash, NodeName, AdmissionId),
 }
 
 /// The key that makes a request repeatable, and a digest of the request.
@@ -159,24 +166,30 @@ fn decide(
             }])
         }
         Write::PatchNode(name, patch, expected) => {
-            command::patch_node(txn, name, patch, *expected)?;
-            Ok(Vec::new())
+            command::patch_node(txn, name, patch, *expected).map(nothing)
         }
-        Write::AcceptRestore => {
-            command::restore::accept(txn)?;
-            Ok(Vec::new())
-        }
+        Write::AcceptRestore => command::restore::accept(txn).map(nothing),
         Write::DrainNode(name, request, expected) => {
-            command::drain(txn, name, request, *expected)?;
-            Ok(Vec::new())
+            command::drain(txn, name, request, *expected).map(nothing)
         }
         Write::Move(moves) => {
             rebalance::ask(txn, moves);
             Ok(Vec::new())
         }
         Write::RemoveNode(name, force, expected) => {
-            command::remove_node(txn, name, *force, *expected)?;
-            Ok(Vec::new())
+            command::remove_node(txn, name, *force, *expected).map(nothing)
+        }
+        Write::CreateToken(hash, request) => {
+            command::token::create(txn, *hash, request).map(nothing)
+        }
+        Write::RevokeToken(id) => command::token::revoke(txn, id).map(nothing),
+        Write::Admit(hash, name, admission) => {
+            command::token::admit(txn, *hash, name, *admission).map(nothing)
         }
     }
+}
+
+/// What is done to workloads where none is meant.
+fn nothing((): ()) -> Vec<Applied> {
+    Vec::new()
 }

@@ -1,21 +1,27 @@
 //! Who asks, and whether they may: every route passes through here.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{RawPathParams, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use windlass_api::{ids::Namespace, problem::Code, validate::FieldError};
-use windlass_core::access::{Caller, Denied, Need, authorise};
+use windlass_api::{ids::Namespace, validate::FieldError};
+use windlass_core::access::{Caller, Need, authorise};
 
-use super::loopback;
+use super::{Api, loopback, peer::Peer};
 use crate::error::Error;
 
 /// Where requests come in, which says who sends them.
 #[derive(Debug, Clone)]
-pub(super) enum Entrance {
+pub(crate) enum Entrance {
     /// A loopback address, without certificates: whoever is on this machine may do everything.
     Loopback,
+    /// A socket that only the server's owner can open.
+    Local,
+    /// Any address, encrypted: people have tokens, and agents certificates.
+    Network,
     /// A door for tests.
     #[cfg(test)]
     For(Caller),
@@ -23,22 +29,30 @@ pub(super) enum Entrance {
 
 /// Names the caller of a request, or turns it away at the door.
 pub(super) async fn enter(
-    State(entrance): State<Entrance>,
+    State((entrance, api)): State<(Entrance, Arc<Api>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let caller = match entrance {
         Entrance::Loopback => {
-            if let Err(error) = loopback::check(request.headers(), request.uri()) {
-                return error.into_response();
-            }
-            Caller::Local
+            loopback::check(request.headers(), request.uri()).map(|()| Caller::Local)
+        }
+        Entrance::Local => Ok(Caller::Local),
+        Entrance::Network => {
+            let peer = request.extensions().get::<Peer>();
+            let peer = peer.expect("the listener says for each connection what it showed");
+            peer.caller(request.headers(), &api.handle.state(), api.handle.now())
         }
         #[cfg(test)]
-        Entrance::For(caller) => caller,
+        Entrance::For(caller) => Ok(caller),
     };
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    match caller {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
 }
 
 /// Lets a request through if its caller may do what it asks for. Handlers find the [`Caller`] in
@@ -71,19 +85,4 @@ fn namespace(path: &RawPathParams) -> Result<Option<Namespace>, Error> {
             let error = FieldError::new(key, error.to_string());
             Error::malformed(format!("the path has a bad name: {error}"))
         })
-}
-
-impl From<Denied> for Error {
-    fn from(denied: Denied) -> Self {
-        let code = match denied {
-            Denied::Unknown => Code::Unauthenticated,
-            Denied::Role { .. }
-            | Denied::Namespace(_)
-            | Denied::Cluster
-            | Denied::NotAnAgent
-            | Denied::IsAnAgent
-            | Denied::Expired(_) => Code::Forbidden,
-        };
-        Self::new(code, denied.to_string())
-    }
 }

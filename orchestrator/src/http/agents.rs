@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::{
         State,
         ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
@@ -14,6 +15,8 @@ use windlass_api::{
     problem::Code,
     wire::{FRAME_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX},
 };
+
+use windlass_core::access::Caller;
 
 use super::{
     Api,
@@ -31,6 +34,7 @@ const SESSION_BUFFER_BYTES: usize = 4 << 10;
 /// Opens an agent's session.
 pub(super) async fn session(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Error> {
     let (handle, sessions) = (api.handle.clone(), Arc::clone(&api.sessions));
@@ -38,12 +42,13 @@ pub(super) async fn session(
     Ok(bounded(upgrade, FRAME_BYTES_MAX)?
         .read_buffer_size(SESSION_BUFFER_BYTES)
         .write_buffer_size(SESSION_BUFFER_BYTES)
-        .on_upgrade(|socket| session::serve(socket, handle, sessions, shutdown)))
+        .on_upgrade(|socket| session::serve(socket, caller, handle, sessions, shutdown)))
 }
 
 /// Opens a stream that the server asked for.
 pub(super) async fn stream(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     path: PathParameters,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Error> {
@@ -51,7 +56,7 @@ pub(super) async fn stream(
     let upgrade = bounded(upgrade, STREAM_MESSAGE_BYTES_MAX)?;
     let (node, end) = api
         .sessions
-        .opened(id)
+        .opened(id, |node| caller.speaks_for(node))
         .ok_or_else(|| Error::new(Code::NotFound, "nobody waits for that stream (any more)"))?;
     let shutdown = api.shutdown.clone();
     Ok(upgrade.on_upgrade(async move |socket| {

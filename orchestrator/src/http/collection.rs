@@ -82,6 +82,8 @@ impl<'a> About<'a> {
             Change::Cluster(_)
             | Change::Revision(..)
             | Change::Images(..)
+            | Change::Token(..)
+            | Change::Admission(..)
             | Change::Idempotency(..) => Self::Nothing,
         }
     }

@@ -1,36 +1,40 @@
 //! Accepting connections: a bounded number, none of which can be held by doing nothing.
 
 use std::{
-    io,
+    fmt, io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{either::Either, sync::CancellationToken};
 use windlass_api::problem::Code;
 
-use super::check_listen;
-use crate::metrics::Metrics;
+use super::{check_listen, peer::Peer};
+use crate::{metrics::Metrics, trust::Encryption};
 
 /// The most connections at a time; further ones wait in the kernel's queue. 1,000 agents have one
 /// session each; 64 logs and 128 commands, forwarded connections and copies have two connections, 500
 /// watches and 64 requests one: 1,948. The rest is for connections that are idle between requests.
 const CONNECTIONS_MAX: usize = 2_048;
+/// How long a client may take until its connection is encrypted: a few lost packets on a bad uplink.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client may take for the head of a request, or do nothing before the next one.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// The largest head of a request, and how much of a body is read at a time, in bytes.
@@ -44,33 +48,73 @@ const TAKE_WITHIN: Duration = Duration::from_secs(60);
 /// How long to wait if no connection can be accepted, which a lack of descriptors can cause.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
+/// A way in.
+#[derive(Debug)]
+pub(crate) enum Door {
+    /// A loopback address, without encryption.
+    Loopback(TcpListener),
+    /// A socket that only the server's owner can open.
+    Local(UnixListener),
+    /// Any address, encrypted as it is at the moment.
+    Network(TcpListener, watch::Receiver<Arc<ServerConfig>>),
+}
+
+/// What carries the bytes of a connection, encrypted or not.
+type Carrier = Either<TcpStream, UnixStream>;
+
+impl Door {
+    async fn accept(&self) -> io::Result<Carrier> {
+        match self {
+            Self::Loopback(listener) | Self::Network(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(error = %error, "cannot set TCP_NODELAY");
+                }
+                Ok(Either::Left(stream))
+            }
+            Self::Local(listener) => Ok(Either::Right(listener.accept().await?.0)),
+        }
+    }
+
+    /// How a connection that was just accepted is to be encrypted.
+    fn encryption(&self) -> Option<Arc<ServerConfig>> {
+        match self {
+            Self::Loopback(_) | Self::Local(_) => None,
+            Self::Network(_, config) => Some(Arc::clone(&config.borrow())),
+        }
+    }
+}
+
 /// Serves `router` until `shutdown`, and then lets the requests end that are being answered. What is
 /// not HTTP never comes to the router: hyper refuses it with a bare status, and it is counted here.
 ///
 /// # Errors
 /// If the listener is on an address that must not be listened on.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    door: Door,
     router: Router,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    check_listen(listener.local_addr()?)
-        .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+    if let Door::Loopback(listener) = &door {
+        check_listen(listener.local_addr()?, Encryption::None)
+            .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+    }
     let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         // Cancel-safe, all of them: a permit that is not used is given back.
         tokio::select! {
             () = shutdown.cancelled() => break,
-            connection = accept(&listener, &free) => {
+            connection = accept(&door, &free) => {
                 let (router, metrics) = (router.clone(), Arc::clone(&metrics));
-                connections.spawn(answer(connection, router, metrics, shutdown.clone()));
+                let encryption = door.encryption();
+                connections.spawn(answer(connection, encryption, router, metrics, shutdown.clone()));
             }
             Some(ended) = connections.join_next() => note(ended),
         }
     }
-    drop(listener);
+    drop(door);
     let drained = async {
         while let Some(ended) = connections.join_next().await {
             note(ended);
@@ -85,14 +129,14 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn accept(listener: &TcpListener, free: &Arc<Semaphore>) -> Connection {
+async fn accept(door: &Door, free: &Arc<Semaphore>) -> Connection {
     let permit = Arc::clone(free)
         .acquire_owned()
         .await
         .expect("the semaphore is never closed");
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        match door.accept().await {
+            Ok(stream) => {
                 return Connection {
                     stream,
                     stuck: None,
@@ -111,13 +155,44 @@ async fn accept(listener: &TcpListener, free: &Arc<Semaphore>) -> Connection {
 
 async fn answer(
     connection: Connection,
+    encryption: Option<Arc<ServerConfig>>,
     router: Router,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) {
-    if let Err(error) = connection.stream.set_nodelay(true) {
-        tracing::debug!(error = %error, "cannot set TCP_NODELAY");
+    let Some(config) = encryption else {
+        return converse(connection, router, metrics, shutdown).await;
+    };
+    let shaken = timeout(
+        HANDSHAKE_WITHIN,
+        TlsAcceptor::from(config).accept(connection),
+    );
+    // Cancel-safe: a connection that is not encrypted yet has said nothing.
+    let shaken = tokio::select! {
+        () = shutdown.cancelled() => return,
+        shaken = shaken => shaken,
+    };
+    let refuse = |why: &dyn fmt::Display| {
+        metrics.refused(Code::Unauthenticated);
+        tracing::debug!(error = %why, "a connection was not encrypted");
+    };
+    let stream = match shaken {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return refuse(&error),
+        Err(_) => return refuse(&"it took too long"),
+    };
+    match Peer::of(stream.get_ref().1.peer_certificates()) {
+        Ok(peer) => converse(stream, router.layer(Extension(peer)), metrics, shutdown).await,
+        Err(error) => refuse(&error),
     }
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    router: Router,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -125,7 +200,7 @@ async fn answer(
         .max_buf_size(BUFFER_BYTES_MAX);
     let service = TowerToHyperService::new(router);
     let connection = builder
-        .serve_connection(TokioIo::new(connection), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
@@ -162,7 +237,7 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
 /// that accepted it has ended.
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
+    stream: Carrier,
     /// When the client will have taken nothing for too long; there while something waits for it.
     stuck: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,

@@ -11,14 +11,15 @@ use std::net::{IpAddr, SocketAddr};
 use axum::http::{HeaderMap, HeaderName, Uri, header, uri::Authority};
 use windlass_api::problem::Code;
 
-use crate::error::Error;
+use crate::{error::Error, trust::Encryption};
 
 /// An address that a server must not listen on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "refused to listen on {address}: there are no certificates yet, so whoever reaches the API \
      commands every node; listen on 127.0.0.1:{port}, and reach it from other machines through a \
-     tunnel, like `ssh -L {port}:127.0.0.1:{port} THIS-MACHINE`",
+     tunnel, like `ssh -L {port}:127.0.0.1:{port} THIS-MACHINE`, or give the cluster certificates: \
+     `windlass server init`",
     port = address.port()
 )]
 pub struct ListenError {
@@ -26,12 +27,12 @@ pub struct ListenError {
     address: SocketAddr,
 }
 
-/// Whether a server may listen on `address`: on loopback addresses only.
+/// Whether a server may listen on `address`: on loopback addresses only, unless it encrypts.
 ///
 /// # Errors
 /// Says why not, and what to do instead.
-pub fn check_listen(address: SocketAddr) -> Result<(), ListenError> {
-    if address.ip().to_canonical().is_loopback() {
+pub fn check_listen(address: SocketAddr, encryption: Encryption) -> Result<(), ListenError> {
+    if encryption == Encryption::Tls || address.ip().to_canonical().is_loopback() {
         Ok(())
     } else {
         Err(ListenError { address })
@@ -118,7 +119,11 @@ mod tests {
             "[::1]:7400",
             "[::ffff:127.0.0.1]:1",
         ] {
-            assert_eq!(check_listen(good.parse().unwrap()), Ok(()), "{good}");
+            assert_eq!(
+                check_listen(good.parse().unwrap(), Encryption::None),
+                Ok(()),
+                "{good}"
+            );
         }
         for bad in [
             "0.0.0.0:7400",
@@ -126,7 +131,11 @@ mod tests {
             "192.168.1.10:7400",
             "[fe80::1]:7400",
         ] {
-            let error = check_listen(bad.parse().unwrap()).unwrap_err().to_string();
+            let address = bad.parse().unwrap();
+            assert_eq!(check_listen(address, Encryption::Tls), Ok(()));
+            let error = check_listen(address, Encryption::None)
+                .unwrap_err()
+                .to_string();
             assert!(
                 error.contains(bad) && error.contains("ssh -L 7400:127.0.0.1:7400"),
                 "{error}"

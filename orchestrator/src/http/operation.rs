@@ -152,6 +152,22 @@ impl Operation {
         Self::new(need, method, path, id, summary, handler).header(RequestHeader::IdempotencyKey)
     }
 
+    /// An operation that changes something, and cannot be repeated to the same effect.
+    pub(super) fn once<H, T>(
+        need: Need,
+        method: Method,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Arc<Api>>,
+        T: 'static,
+    {
+        Self::new(need, method, path, id, summary, handler)
+    }
+
     /// An operation that takes bytes of this media type, however many, and deals with them as they
     /// come. It has its own budget.
     pub(super) fn upload<H, T>(

@@ -3,6 +3,9 @@
 use axum::http::{Method, StatusCode};
 use serde_json::Value;
 use windlass_api::{
+    access::{
+        IssuedToken, JoinRequest, NodeCertificate, RenewRequest, Token, TokenRequest, WhoAmI,
+    },
     apply::{ApplyRequest, ApplyResponse},
     list::{List, WatchEvent},
     rebalance::{RebalanceRequest, RebalanceResponse},
@@ -24,7 +27,7 @@ use super::{
     list::{self, ListQuery},
     nodes,
     operation::{Operation, RequestHeader},
-    rebalance, rollouts, server, stats, streams, workloads,
+    rebalance, rollouts, server, stats, streams, tokens, workloads,
 };
 
 const VIEW: Need = Need::Role(Role::Viewer);
@@ -42,6 +45,7 @@ const TEXT: &str = "text/plain";
 pub(super) fn all() -> Vec<Operation> {
     let mut operations = of_server();
     operations.extend(of_cluster());
+    operations.extend(of_access());
     operations.extend(of_lists());
     operations.extend(of_workloads());
     operations.extend(of_changes());
@@ -130,6 +134,67 @@ fn of_cluster() -> Vec<Operation> {
         )
         .answers_as::<String>(StatusCode::OK, "The state.", cluster::NDJSON)
         .with_own_budget(),
+    ]
+}
+
+fn of_access() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            VIEW_SOMEWHERE,
+            "/v1/whoami",
+            "whoAmI",
+            "Who one is, for the server.",
+            tokens::whoami,
+        )
+        .answers::<WhoAmI>(StatusCode::OK, "Who one is."),
+        Operation::get(
+            RULE_CLUSTER,
+            "/v1/tokens",
+            "listTokens",
+            "The tokens, all on one page. What they are themselves is kept nowhere.",
+            tokens::list,
+        )
+        .answers::<List<Token>>(StatusCode::OK, "The tokens."),
+        Operation::once(
+            RULE_CLUSTER,
+            Method::POST,
+            "/v1/tokens",
+            "createToken",
+            "Make a token, for a node to join with or for somebody to use the API with.",
+            tokens::create,
+        )
+        .body::<TokenRequest>()
+        .answers::<IssuedToken>(StatusCode::CREATED, "The token, which is told this once."),
+        Operation::write(
+            RULE_CLUSTER,
+            Method::DELETE,
+            "/v1/tokens/{token}",
+            "revokeToken",
+            "Revoke a token: whoever has it is nobody from then on.",
+            tokens::revoke,
+        )
+        .answers_empty(StatusCode::NO_CONTENT, "It is revoked."),
+        Operation::once(
+            Need::Nothing,
+            Method::POST,
+            "/v1/join",
+            "join",
+            "For machines: become a node, with a token that is worth nothing after that.",
+            tokens::join,
+        )
+        .body::<JoinRequest>()
+        .answers::<NodeCertificate>(StatusCode::OK, "The node's certificate."),
+        Operation::once(
+            Need::AgentToRenew,
+            Method::POST,
+            "/v1/agent/certificate",
+            "renewCertificate",
+            "For agents: another certificate, before the one that they have is over, or up to a \
+             year after it.",
+            tokens::renew,
+        )
+        .body::<RenewRequest>()
+        .answers::<NodeCertificate>(StatusCode::OK, "The node's certificate."),
     ]
 }
 

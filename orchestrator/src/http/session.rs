@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use axum::extract::ws::{Message, WebSocket};
 use tokio_util::sync::CancellationToken;
-use windlass_api::wire::{AgentFrame, ServerFrame};
+use windlass_api::wire::{AgentFrame, Hello, ServerFrame};
+use windlass_core::access::Caller;
 
 use crate::{
     controller::{AgentReport, Handle, Incumbent},
@@ -38,6 +39,8 @@ enum End {
     Crowded,
     #[error("the agent was refused: {0}")]
     Refused(String),
+    #[error("its node joined again")]
+    NoLongerIn,
     #[error("the agent opened another one")]
     Replaced,
     #[error("the server stops")]
@@ -47,11 +50,12 @@ enum End {
 /// Serves an agent until its session ends.
 pub(crate) async fn serve(
     mut socket: WebSocket,
+    caller: Caller,
     handle: Handle,
     sessions: Arc<Sessions>,
     shutdown: CancellationToken,
 ) {
-    let (dialogue, door) = match greet(&mut socket, &handle, &sessions).await {
+    let (dialogue, door) = match greet(&mut socket, &caller, &handle, &sessions).await {
         Ok(greeted) => greeted,
         Err(end) => {
             tracing::info!(reason = %end, "an agent was not let in");
@@ -62,6 +66,7 @@ pub(crate) async fn serve(
     let registration = door.register();
     let mut session = Session {
         socket,
+        caller,
         handle,
         sessions,
         dialogue,
@@ -73,6 +78,7 @@ pub(crate) async fn serve(
 /// Lets an agent in.
 async fn greet(
     socket: &mut WebSocket,
+    caller: &Caller,
     handle: &Handle,
     sessions: &Arc<Sessions>,
 ) -> Result<(Dialogue, Door), End> {
@@ -80,6 +86,10 @@ async fn greet(
     let AgentFrame::Hello(hello) = first.map_err(|_| End::Silent)?? else {
         return Err(dialogue::Error::OutOfTurn.into());
     };
+    if !caller.speaks_for(&hello.node) {
+        let reason = format!("the certificate is not that of node {}", hello.node);
+        return refuse(socket, &hello, reason).await;
+    }
     let door = tokio::time::timeout(DOOR_WITHIN, sessions.enter(&hello.node)).await;
     let door = door.map_err(|_| End::Crowded)?;
     let incumbent = if door.is_taken() {
@@ -96,22 +106,24 @@ async fn greet(
             tracing::info!(node = %hello.node, version = hello.info.agent_version, "agent connected");
             Ok((dialogue, door))
         }
-        Err(error) => {
-            let reason = error.to_string();
-            send(
-                socket,
-                &ServerFrame::Refused {
-                    reason: reason.clone(),
-                },
-            )
-            .await?;
-            Err(End::Refused(format!("{}: {reason}", hello.node)))
-        }
+        Err(error) => refuse(socket, &hello, error.to_string()).await,
     }
+}
+
+async fn refuse(
+    socket: &mut WebSocket,
+    hello: &Hello,
+    reason: String,
+) -> Result<(Dialogue, Door), End> {
+    let end = End::Refused(format!("{}: {reason}", hello.node));
+    send(socket, &ServerFrame::Refused { reason }).await?;
+    Err(end)
 }
 
 struct Session {
     socket: WebSocket,
+    /// Who opened it.
+    caller: Caller,
     handle: Handle,
     sessions: Arc<Sessions>,
     dialogue: Dialogue,
@@ -129,6 +141,9 @@ impl Session {
                 () = shutdown.cancelled() => Err(End::Stopping),
                 () = registration.replaced.cancelled() => Err(End::Replaced),
                 changed = states.changed() => match changed {
+                    Ok(()) if !self.caller.is_still_let_in(&self.handle.state()) => {
+                        Err(End::NoLongerIn)
+                    }
                     Ok(()) => self.tell_assignment().await,
                     Err(_) => Err(End::Stopping),
                 },

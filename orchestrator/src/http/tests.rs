@@ -4,6 +4,7 @@ mod access;
 mod broken_streams;
 mod cluster;
 mod documented;
+mod encrypted;
 mod errors;
 mod fixture;
 mod leases;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use windlass_api::{json, problem::Code};
-use windlass_core::command::idempotency::KEY_LEN_MAX;
+use windlass_core::{access::Caller, command::idempotency::KEY_LEN_MAX};
 
 use super::{
     Api,
@@ -49,6 +49,10 @@ impl FromRequest<Arc<Api>> for WriteRequest {
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Error> {
         let if_match = IfMatch::of(request.headers())?;
+        let owner = match request.extensions().get() {
+            Some(Caller::Person(person)) => person.token.to_string(),
+            _ => String::new(),
+        };
         let key = key(request.headers())?;
         let content = content(request.headers());
         let method = request.method().clone();
@@ -74,6 +78,8 @@ impl FromRequest<Arc<Api>> for WriteRequest {
                 .each_ref()
                 .map(|condition| condition.as_ref().map_or(&b""[..], HeaderValue::as_bytes));
             let parts = [
+                // What somebody did is not told to somebody else who chose the same key.
+                owner.as_bytes(),
                 method.as_str().as_bytes(),
                 target.as_bytes(),
                 if_match,

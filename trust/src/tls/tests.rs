@@ -28,28 +28,32 @@ fn cluster() -> ClusterId {
     "0190b8a0-0000-7000-8000-000000000001".parse().unwrap()
 }
 
-fn edge() -> Role {
-    Role::Node {
+fn edge() -> Subject {
+    let role = Role::Node {
         name: "edge-1".parse().unwrap(),
         admission: "0190b8a0-0000-7000-8000-000000000002"
             .parse::<AdmissionId>()
             .unwrap(),
+    };
+    Subject {
+        cluster: cluster(),
+        role,
     }
 }
 
 fn authority() -> Authority {
-    Authority::create(cluster(), now()).unwrap()
+    Authority::create(now()).unwrap()
 }
 
 /// The key and certificate of a node.
 fn node(authority: &Authority, validity: Validity) -> Arc<CertifiedKey> {
     let key = PrivateKey::generate().unwrap();
-    let certificate = authority.agent(&key.request().unwrap(), edge(), validity);
+    let certificate = authority.agent(&key.request().unwrap(), &edge(), validity);
     key.certified(vec![certificate.unwrap()]).unwrap()
 }
 
 fn server_of(authority: &Authority, trusted: &Authority) -> Arc<ServerConfig> {
-    let key = authority.server(&[], for_a_week()).unwrap();
+    let key = authority.server(cluster(), &[], for_a_week()).unwrap();
     server(key, &[trusted.certificate().clone()]).unwrap()
 }
 
@@ -112,16 +116,12 @@ fn a_node_is_recognised_by_its_certificate() {
     let client = client_of(Some(node(&authority, for_a_week())), &authority);
     let seen = shake(&client, &server_of(&authority, &authority), now() + DAY);
     let seen = seen.unwrap().unwrap();
-    let subject = Subject {
-        cluster: cluster(),
-        role: edge(),
-    };
-    assert_eq!(seen.subject, subject);
+    assert_eq!(seen.subject, edge());
     assert_eq!(seen.not_after, now() + WEEK);
     assert_eq!(seen.expired_for(now() + DAY), Duration::ZERO);
     // An hour before it was made, and half of the week and that hour later.
     assert_eq!(seen.not_before, now() - DAY / 24);
-    assert_eq!(seen.renew_at(), seen.not_before + (WEEK + DAY / 24) / 2);
+    assert_eq!((seen.lifetime(), seen.renew_at()), (WEEK, now() + WEEK / 2));
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_node_cannot_pass_for_a_server_nor_a_server_for_a_node() {
     let trusted = [authority.certificate().clone()];
     let as_server = server(node(&authority, for_a_week()), &trusted).unwrap();
     shake(&client_of(None, &authority), &as_server, now()).unwrap_err();
-    let key = authority.server(&[], for_a_week()).unwrap();
+    let key = authority.server(cluster(), &[], for_a_week()).unwrap();
     let as_node = client_of(Some(key), &authority);
     shake(&as_node, &server_of(&authority, &authority), now()).unwrap_err();
 }
@@ -161,12 +161,12 @@ fn a_node_cannot_make_certificates() {
     let authority = authority();
     // With the key of its own certificate it signs another node's, and shows both.
     let key = PrivateKey::generate().unwrap();
-    let own = authority.agent(&key.request().unwrap(), edge(), for_a_week());
+    let own = authority.agent(&key.request().unwrap(), &edge(), for_a_week());
     let own = own.unwrap();
     let pem = to_pem(&own);
-    let forger = Authority::from_pem(cluster(), &pem, &key.to_pem()).unwrap();
+    let forger = Authority::from_pem(&pem, &key.to_pem()).unwrap();
     let victim = PrivateKey::generate().unwrap();
-    let forged = forger.agent(&victim.request().unwrap(), edge(), for_a_week());
+    let forged = forger.agent(&victim.request().unwrap(), &edge(), for_a_week());
     let forged = victim.certified(vec![forged.unwrap(), own]).unwrap();
     let server = server_of(&authority, &authority);
     shake(&client_of(Some(forged), &authority), &server, now()).unwrap_err();
@@ -182,7 +182,7 @@ fn of_a_request_only_the_key_counts() {
         &key.to_pem(),
         &to_pem(authority.certificate()),
     ] {
-        authority.agent(broken, edge(), for_a_week()).unwrap_err();
+        authority.agent(broken, &edge(), for_a_week()).unwrap_err();
     }
     let request = key.request().unwrap();
     // Signed with another key than the one that is in it.
@@ -190,7 +190,9 @@ fn of_a_request_only_the_key_counts() {
     let last = lines.len() - 2;
     lines[last] = lines[last].chars().rev().collect();
     let changed = lines.join("\n");
-    authority.agent(&changed, edge(), for_a_week()).unwrap_err();
+    authority
+        .agent(&changed, &edge(), for_a_week())
+        .unwrap_err();
 }
 
 #[test]
@@ -200,6 +202,7 @@ fn an_expired_certificate_comes_through_for_a_year() {
     let server = server(
         authority
             .server(
+                cluster(),
                 &[],
                 Validity {
                     from: now(),
@@ -247,7 +250,7 @@ fn the_first_contact_believes_only_the_authority_of_the_token() {
     shake(&client, &server_of(&ours, &ours), now()).unwrap();
     shake(&client, &server_of(&theirs, &theirs), now()).unwrap_err();
     // One who shows our authority, but has its certificate from another.
-    let other = theirs.server(&[], for_a_week()).unwrap();
+    let other = theirs.server(cluster(), &[], for_a_week()).unwrap();
     let chain = vec![other.cert[0].clone(), ours.certificate().clone()];
     let impostor = Arc::new(CertifiedKey::new(chain, Arc::clone(&other.key)));
     let impostor = server(impostor, &[ours.certificate().clone()]).unwrap();
@@ -264,12 +267,12 @@ fn the_first_contact_believes_only_the_authority_of_the_token() {
 fn an_authority_survives_being_kept() {
     let made = authority();
     let pem = to_pem(made.certificate());
-    let kept = Authority::from_pem(cluster(), &pem, &made.key_pem()).unwrap();
+    let kept = Authority::from_pem(&pem, &made.key_pem()).unwrap();
     assert_eq!(kept.fingerprint(), made.fingerprint());
     let client = client_of(Some(node(&kept, for_a_week())), &made);
     shake(&client, &server_of(&kept, &made), now()).unwrap();
     let other = authority();
-    let mixed = Authority::from_pem(cluster(), &pem, &other.key_pem());
+    let mixed = Authority::from_pem(&pem, &other.key_pem());
     assert!(
         matches!(mixed, Err(crate::authority::Error::Mismatch)),
         "{mixed:?}"
@@ -284,7 +287,7 @@ fn a_server_is_found_by_its_hosts_too() {
         Host::Name("site.example".to_owned()),
         Host::Address([10, 0, 0, 1].into()),
     ];
-    let key = authority.server(&hosts, for_a_week()).unwrap();
+    let key = authority.server(cluster(), &hosts, for_a_week()).unwrap();
     let store = store(&[authority.certificate().clone()]).unwrap();
     let verifier = WebPkiServerVerifier::builder_with_provider(store, provider());
     let verifier = verifier.build().unwrap();

@@ -11,7 +11,11 @@ fn person(role: Role, reach: &[&str]) -> Caller {
         ["*"] => Reach::Everywhere,
         names => Reach::Namespaces(names.iter().map(|text| name(text)).collect()),
     };
-    Caller::Person(Grant { role, reach })
+    Caller::Person(Person {
+        token: "0123456789".parse().unwrap(),
+        role,
+        reach,
+    })
 }
 
 fn agent(certificate: Holds) -> Caller {
@@ -30,7 +34,9 @@ fn needs() -> Vec<Need> {
             Need::RoleSomewhere(role),
         ]
     });
-    of_roles.chain([Need::Nothing, Need::Agent]).collect()
+    of_roles
+        .chain([Need::Nothing, Need::Agent, Need::AgentToRenew])
+        .collect()
 }
 
 #[test]
@@ -98,7 +104,7 @@ fn a_token_without_namespaces_reaches_nothing() {
 fn agents_may_do_what_is_for_agents_and_nothing_else() {
     for need in needs() {
         let expected = match need {
-            Need::Nothing | Need::Agent => Ok(()),
+            Need::Nothing | Need::Agent | Need::AgentToRenew => Ok(()),
             _ => Err(Denied::IsAnAgent),
         };
         let answer = authorise(&agent(Holds::Yes), need, Some(&name("default")));
@@ -108,10 +114,10 @@ fn agents_may_do_what_is_for_agents_and_nothing_else() {
 }
 
 #[test]
-fn an_agent_whose_certificate_has_expired_may_do_nothing() {
+fn an_agent_whose_certificate_has_expired_may_renew_it_and_nothing_else() {
     for need in needs() {
         let expected = match need {
-            Need::Nothing => Ok(()),
+            Need::Nothing | Need::AgentToRenew => Ok(()),
             _ => Err(Denied::Expired("edge-1".parse().unwrap())),
         };
         let answer = authorise(&agent(Holds::ForRenewal), need, None);

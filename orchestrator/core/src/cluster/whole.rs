@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use super::Cluster;
 use crate::record::Change;
 
@@ -21,6 +23,8 @@ impl Cluster {
             generations,
             images,
             events,
+            tokens,
+            admissions,
             idempotency,
             // Derived from those.
             by_workload: _,
@@ -31,50 +35,28 @@ impl Cluster {
             owned: _,
             dependents: _,
         } = self;
-        let workloads = workloads
-            .iter()
-            .map(|(key, record)| Change::Workload(key.clone(), Some(Arc::clone(record))));
-        let jobs = jobs
-            .iter()
-            .map(|(key, record)| Change::Job(key.clone(), Some(Arc::clone(record))));
-        let indices = indices
-            .iter()
-            .map(|(key, record)| Change::Index(key.clone(), Some(Arc::clone(record))));
-        let schedules = schedules
-            .iter()
-            .map(|(key, record)| Change::Schedule(key.clone(), Some(Arc::clone(record))));
-        let revisions = revisions
-            .iter()
-            .map(|(key, record)| Change::Revision(key.clone(), Some(Arc::clone(record))));
-        let instances = instances
-            .iter()
-            .map(|(id, record)| Change::Instance(id.clone(), Some(Arc::clone(record))));
-        let nodes = nodes
-            .iter()
-            .map(|(name, record)| Change::Node(name.clone(), Some(Arc::clone(record))));
-        let generations = generations
-            .iter()
-            .map(|(name, generation)| Change::Assignment(name.clone(), Some(*generation)));
-        let images = images
-            .iter()
-            .map(|(name, images)| Change::Images(name.clone(), Some(Arc::clone(images))));
-        let events = events
-            .iter()
-            .map(|(id, event)| Change::Event(*id, Some(Arc::clone(event))));
-        let idempotency = idempotency
-            .iter()
-            .map(|(key, record)| Change::Idempotency(key.clone(), Some(Arc::clone(record))));
         std::iter::once(Change::Cluster(Arc::clone(record)))
-            .chain(workloads)
-            .chain(jobs)
-            .chain(indices)
-            .chain(schedules)
-            .chain(revisions)
-            .chain(instances)
-            .chain(nodes)
-            .chain(generations)
-            .chain(images)
-            .chain(events)
-            .chain(idempotency)
+            .chain(each(workloads, Change::Workload))
+            .chain(each(jobs, Change::Job))
+            .chain(each(indices, Change::Index))
+            .chain(each(schedules, Change::Schedule))
+            .chain(each(revisions, Change::Revision))
+            .chain(each(instances, Change::Instance))
+            .chain(each(nodes, Change::Node))
+            .chain(each(generations, Change::Assignment))
+            .chain(each(images, Change::Images))
+            .chain(each(events, Change::Event))
+            .chain(each(tokens, Change::Token))
+            .chain(each(admissions, Change::Admission))
+            .chain(each(idempotency, Change::Idempotency))
     }
+}
+
+/// What puts each record of a map where it is.
+fn each<K: Ord + Clone, V: Clone>(
+    map: &OrdMap<K, V>,
+    put: impl Fn(K, Option<V>) -> Change,
+) -> impl Iterator<Item = Change> {
+    map.iter()
+        .map(move |(key, record)| put(key.clone(), Some(record.clone())))
 }

@@ -222,6 +222,7 @@ fn forget_nodes(txn: &mut Transaction) {
         txn.put(Change::Cluster(Arc::new(record)));
         txn.put(Change::Images(name.clone(), None));
         txn.put(Change::Assignment(name.clone(), None));
+        txn.put(Change::Admission(name.clone(), None));
         txn.put(Change::Node(name, None));
     }
 }

@@ -39,7 +39,7 @@ fn key(name: &str) -> WorkloadKey {
     format!("default/{name}").parse().unwrap()
 }
 
-fn hello(agent: u128) -> Hello {
+pub(super) fn hello(agent: u128) -> Hello {
     serde_json::from_value(json!({
         "protocol": windlass_api::wire::PROTOCOL,
         "node": "n1",

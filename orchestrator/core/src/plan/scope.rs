@@ -70,6 +70,8 @@ pub(super) fn makes_room(before: &Cluster, after: &Cluster, change: &Change) -> 
         | Change::Assignment(..)
         | Change::Images(..)
         | Change::Event(..)
+        | Change::Token(..)
+        | Change::Admission(..)
         | Change::Idempotency(..) => false,
     }
 }
@@ -106,6 +108,8 @@ pub(super) fn affected(
             | Change::Assignment(..)
             | Change::Images(..)
             | Change::Event(..)
+            | Change::Token(..)
+            | Change::Admission(..)
             | Change::Idempotency(..) => {}
         }
     }

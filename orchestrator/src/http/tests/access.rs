@@ -6,13 +6,17 @@ use axum::{
 };
 use serde_json::{Value, json};
 use windlass_api::problem::Code;
-use windlass_core::access::{AgentCaller, Caller, Grant, Holds, Need, Reach, Role, authorise};
+use windlass_core::access::{AgentCaller, Caller, Holds, Need, Person, Reach, Role, authorise};
 
 use super::fixture::{Server, manifest, request};
 use crate::http::operations;
 
 fn person(role: Role, reach: Reach) -> Caller {
-    Caller::Person(Grant { role, reach })
+    Caller::Person(Person {
+        token: "0123456789".parse().unwrap(),
+        role,
+        reach,
+    })
 }
 
 fn only(namespace: &str) -> Reach {
@@ -30,7 +34,7 @@ fn agent(certificate: Holds) -> Caller {
 /// A path of an operation about something in the namespace `default`.
 fn filled(path: &str) -> String {
     let mut filled = path.replace("{namespace}", "default");
-    for parameter in ["workload", "instance", "node", "port"] {
+    for parameter in ["workload", "instance", "node", "port", "token"] {
         filled = filled.replace(&format!("{{{parameter}}}"), "80");
     }
     filled.replace("{stream}", "0190b8a0-0000-7000-8000-000000000003")
@@ -94,7 +98,16 @@ fn what_everybody_may_know_is_a_short_list() {
         .filter(|operation| operation.need == Need::Nothing)
         .map(|operation| operation.path)
         .collect();
-    assert_eq!(open, ["/v1/server", "/healthz", "/readyz", "/openapi.json"]);
+    assert_eq!(
+        open,
+        [
+            "/v1/server",
+            "/healthz",
+            "/readyz",
+            "/openapi.json",
+            "/v1/join"
+        ]
+    );
 }
 
 #[test]

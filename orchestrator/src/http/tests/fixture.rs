@@ -25,7 +25,7 @@ use windlass_core::{access::Caller, cluster::Cluster};
 
 use crate::{
     controller::{self, Controller, Handle, Incumbent},
-    http::{self, access::Entrance, operation::Operation},
+    http::{self, Entrance, Parts, operation::Operation},
     metrics::Metrics,
     sessions::Sessions,
     store::{Committer, MemoryStore},
@@ -47,20 +47,28 @@ impl Server {
 
     /// The same server, for somebody else.
     pub(super) fn entered_by(&self, caller: Caller) -> Self {
-        let router = http::build(
-            Entrance::For(caller),
-            http::operations::all(),
-            self.handle.clone(),
-            Arc::clone(&self.metrics),
-            Arc::clone(&self.sessions),
-            self.shutdown.clone(),
-        );
+        let parts = self.parts();
+        self.with(http::routers(parts, &[Entrance::For(caller)]).remove(0))
+    }
+
+    /// The same server, through another router. When it is dropped, the server goes on.
+    pub(super) fn with(&self, router: Router) -> Self {
         Self {
             router,
             handle: self.handle.clone(),
             store: self.store.clone(),
             sessions: Arc::clone(&self.sessions),
             metrics: Arc::clone(&self.metrics),
+            shutdown: self.shutdown.child_token(),
+        }
+    }
+
+    pub(super) fn parts(&self) -> Parts {
+        Parts {
+            handle: self.handle.clone(),
+            metrics: Arc::clone(&self.metrics),
+            sessions: Arc::clone(&self.sessions),
+            trust: None,
             shutdown: self.shutdown.clone(),
         }
     }
@@ -76,14 +84,15 @@ impl Server {
         let shutdown = CancellationToken::new();
         tokio::spawn(controller.run(shutdown.clone()));
         let sessions = Arc::new(Sessions::default());
-        let router = http::build(
-            Entrance::Loopback,
-            http::operations::all().into_iter().chain(more).collect(),
-            handle.clone(),
-            Arc::clone(&metrics),
-            Arc::clone(&sessions),
-            shutdown.clone(),
-        );
+        let parts = Parts {
+            handle: handle.clone(),
+            metrics: Arc::clone(&metrics),
+            sessions: Arc::clone(&sessions),
+            trust: None,
+            shutdown: shutdown.clone(),
+        };
+        let operations = http::operations::all().into_iter().chain(more).collect();
+        let router = http::build(operations, parts, &[Entrance::Loopback]).remove(0);
         Self {
             router,
             handle,

@@ -49,7 +49,7 @@ async fn the_output_comes_through_from_the_agent() {
     assert!(options.follow && !options.timestamps);
     assert_eq!(options.tail, Some(10));
     assert_eq!(options.since, Some("2026-01-01T00:00:00Z".parse().unwrap()));
-    let (_, agent) = server.sessions.opened(stream).unwrap();
+    let (_, agent) = server.sessions.opened(stream, |_| true).unwrap();
     for line in ["one\n", "two\n"] {
         let line = Frame::Data(Bytes::from(line));
         agent.outgoing.send(Ok(Some(line))).await.unwrap();

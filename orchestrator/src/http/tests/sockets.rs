@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::fixture::{Server, manifest};
-use crate::http::serve;
+use crate::http::{Door, serve};
 
 /// How long to wait for what follows an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ pub(super) async fn listen() -> Listening {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let task = tokio::spawn(serve(
-        listener,
+        Door::Loopback(listener),
         server.router.clone(),
         Arc::clone(&server.metrics),
         server.shutdown.clone(),
@@ -221,7 +221,7 @@ async fn other_addresses_are_not_listened_on() {
     let server = Server::start();
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let refused = serve(
-        listener,
+        Door::Loopback(listener),
         server.router.clone(),
         Arc::clone(&server.metrics),
         server.shutdown.clone(),

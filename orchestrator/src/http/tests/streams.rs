@@ -36,7 +36,7 @@ pub(super) async fn agent(
     else {
         panic!("no stream was asked for");
     };
-    let (_, end) = server.sessions.opened(stream).unwrap();
+    let (_, end) = server.sessions.opened(stream, |_| true).unwrap();
     (request, end, registration)
 }
 
