@@ -4,7 +4,7 @@ use std::{future::Future, process::ExitCode};
 
 use tokio::runtime::{Builder, Runtime};
 use windlass_api::{
-    client::Client,
+    client::{Address, Client, Endpoint},
     ids::{Namespace, WorkloadKey, WorkloadName},
 };
 
@@ -56,8 +56,16 @@ pub(crate) struct Context {
 
 impl Context {
     fn new(global: &Global) -> Result<Self, Failure> {
+        let endpoint = match global.server.parse()? {
+            Address::Http(authority) => Endpoint::Http(authority),
+            Address::Unix(path) => Endpoint::Unix(path),
+            address @ Address::Https(_) => {
+                let detail = format!("it is not known whom to believe at {address}");
+                return Err(Failure::new(Exit::Usage, detail));
+            }
+        };
         Ok(Self {
-            client: Client::new(&global.server)?,
+            client: Client::new(&endpoint),
             namespace: global.namespace.clone(),
         })
     }

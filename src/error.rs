@@ -173,7 +173,10 @@ impl From<client::Error> for Failure {
         let (exit, code) = match &error {
             client::Error::Problem(problem) => return Self::from(Problem::clone(problem)),
             client::Error::Address { .. } => (Exit::Usage, "usage"),
-            client::Error::Protocol { .. } => (Exit::Failed, "protocol"),
+            client::Error::Protocol { .. }
+            | client::Error::NotEncrypted { .. }
+            | client::Error::NotHttp { .. } => (Exit::Failed, "protocol"),
+            client::Error::Untrusted { .. } => (Exit::Failed, "untrusted"),
             client::Error::BrokeOff { .. } => (Exit::Failed, "broke-off"),
             client::Error::Unreachable { .. }
             | client::Error::Broken { .. }

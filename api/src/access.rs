@@ -11,6 +11,10 @@ use crate::{
     ids::{ClusterId, Namespace, NodeName, TokenId, Version},
 };
 
+/// The name that every server has in its certificate, beside its hosts'. Agents and the command
+/// line look for this one, since the addresses of a server differ from where one looks, and change.
+pub const SERVER_NAME: &str = "windlass-server";
+
 /// How much somebody may do. Each may do what those before it may.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

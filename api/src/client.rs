@@ -3,6 +3,9 @@
 //! Every write carries an `Idempotency-Key`, so that one whose connection broke can be sent again
 //! without being done twice. Lists are read to their last page; [`Mirror`] keeps one up to date.
 
+mod access;
+mod connect;
+mod endpoint;
 mod error;
 mod exchange;
 mod lines;
@@ -15,7 +18,8 @@ use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{
-    error::Error,
+    endpoint::{Address, Bearer, BearerError, Endpoint},
+    error::{Distrust, Error},
     lines::Lines,
     mirror::{Change, Mirror},
     reach::{FileBody, StreamSocket},
@@ -80,14 +84,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `address`: `http://HOST:PORT`, or `HOST:PORT`. Nothing is sent yet.
-    ///
-    /// # Errors
-    /// The address is not one.
-    pub fn new(address: &str) -> Result<Self, Error> {
-        Ok(Self {
-            exchange: Exchange::new(address)?,
-        })
+    /// A client of this server. Nothing is sent yet.
+    #[must_use]
+    pub fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            exchange: Exchange::new(endpoint),
+        }
     }
 
     /// The address of the server, as it is shown to people.

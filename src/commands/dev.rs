@@ -19,7 +19,7 @@ use windlass_agent::{
 use windlass_api::{
     DEFAULT_ADDRESS,
     apply::ApplyRequest,
-    client::{Client, Precondition, Selection},
+    client::{Client, Endpoint, Precondition, Selection},
     duration::Span,
     ids::{ClusterId, Namespace, NodeName},
     problem::Code,
@@ -243,7 +243,7 @@ impl Cluster {
         let address = listener
             .local_addr()
             .map_err(|e| Failure::new(Exit::Failed, format!("cannot tell the address: {e}")))?;
-        let client = Client::new(&format!("http://{address}"))?;
+        let client = Client::new(&Endpoint::http(address));
         let mut cluster = Self {
             client,
             agents_shutdown: CancellationToken::new(),

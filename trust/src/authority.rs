@@ -13,17 +13,16 @@ use rustls::{
     sign::CertifiedKey,
 };
 use time::OffsetDateTime;
-use windlass_api::ids::{ClusterId, Fingerprint};
+use windlass_api::{
+    access::SERVER_NAME,
+    ids::{ClusterId, Fingerprint},
+};
 use zeroize::Zeroizing;
 
 use crate::{
     certificate::{BACKDATED, fingerprint},
     subject::{Role, Subject},
 };
-
-/// The name that every server has in its certificate, beside its hosts'. Agents and the command
-/// line look for this one, since the addresses of a server differ from where one looks, and change.
-pub const SERVER_NAME: &str = "windlass-server";
 
 /// How long an authority is good for. It can be replaced at any time; that it ends at all is only
 /// because certificates must.

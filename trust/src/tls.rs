@@ -23,12 +23,9 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
-use windlass_api::ids::Fingerprint;
+use windlass_api::{access::SERVER_NAME, ids::Fingerprint};
 
-use crate::{
-    authority::SERVER_NAME,
-    certificate::{Certificate, fingerprint},
-};
+use crate::certificate::{Certificate, fingerprint};
 
 /// For how long a node whose certificate has expired may still renew it: a site may have been dark
 /// for a season. Until it has, it may do nothing else.

@@ -37,6 +37,28 @@ pub enum Error {
         /// Why, for a person.
         why: String,
     },
+    /// Whoever is there is not believed.
+    #[error("the server at {server} is not believed: {why}")]
+    Untrusted {
+        /// The server's address.
+        server: String,
+        /// What is wrong with it.
+        why: Distrust,
+    },
+    /// The server does not encrypt, and should.
+    #[error("the server at {server} does not encrypt: {why}")]
+    NotEncrypted {
+        /// The server's address.
+        server: String,
+        /// What TLS said.
+        why: String,
+    },
+    /// What is there does not speak HTTP, or not without encryption.
+    #[error("what is at {server} does not speak HTTP without encryption")]
+    NotHttp {
+        /// The server's address.
+        server: String,
+    },
     /// The server did not answer in time.
     #[error("the server at {server} did not answer within {} s", limit.as_secs())]
     TimedOut {
@@ -58,7 +80,39 @@ pub enum Error {
     },
 }
 
+/// Why a server is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// Its certificate is of another authority, or none for servers.
+    #[error("this is not the server that the token is for ({0})")]
+    Stranger(String),
+    /// Its certificate is not good at this time.
+    #[error("its certificate has expired, or is not valid yet")]
+    Time,
+}
+
 impl Error {
+    /// What it means that no encryption was agreed on.
+    pub(super) fn of_encryption(server: String, error: &rustls::Error) -> Self {
+        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        match error {
+            rustls::Error::InvalidCertificate(
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
+            ) => Self::Untrusted {
+                server,
+                why: Distrust::Time,
+            },
+            rustls::Error::InvalidCertificate(why) => Self::Untrusted {
+                server,
+                why: Distrust::Stranger(why.to_string()),
+            },
+            other => Self::NotEncrypted {
+                server,
+                why: other.to_string(),
+            },
+        }
+    }
+
     /// The code of the problem, if the server told one.
     #[must_use]
     pub fn code(&self) -> Option<Code> {
@@ -93,7 +147,32 @@ impl Error {
                 "is something else listening there? name the server with --server or \
                  WINDLASS_SERVER, and use the same version as the server's",
             ),
-            Self::Address { .. } => Some("write it like http://127.0.0.1:7400"),
+            Self::Untrusted {
+                why: Distrust::Stranger(_),
+                ..
+            } => Some(
+                "is the address right? if the cluster was set up anew, `windlass login` with a \
+                 token of it",
+            ),
+            Self::Untrusted {
+                why: Distrust::Time,
+                ..
+            } => Some(
+                "compare the clocks of both machines; a server has a new certificate after it was \
+                 started",
+            ),
+            Self::NotEncrypted { .. } => Some(
+                "is something else listening there? a server encrypts once its cluster has \
+                 certificates: `windlass server init`",
+            ),
+            Self::NotHttp { .. } => Some(
+                "a server with certificates is reached by `windlass login https://HOST:PORT`, or on \
+                 its own machine through its socket",
+            ),
+            Self::Address { .. } => Some(
+                "write it like http://127.0.0.1:7400, https://site.example:7400 or \
+                 unix:/PATH/windlass.sock",
+            ),
             Self::Problem(_) | Self::BrokeOff { .. } => None,
         }
     }

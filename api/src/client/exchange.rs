@@ -3,34 +3,28 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy, rt::TokioExecutor};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time;
 use uuid::Uuid;
 
-use super::{Error, Precondition};
-use crate::{
-    DEFAULT_ADDRESS,
-    problem::{Code, Problem},
+use super::{
+    Error, Precondition,
+    connect::{CONNECT_LIMIT, Connector},
+    endpoint::{Bearer, Endpoint},
 };
+use crate::problem::{Code, Problem};
 
 mod once;
 mod stream;
 
 pub(super) use self::{once::Socket, stream::Stream};
 
-/// How long making a connection may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long an answer may take: above the server's own limit, so that its word is heard.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// How long a quiet connection may be dead before the kernel is asked to find out.
-const KEEPALIVE: Duration = Duration::from_secs(15);
 /// The largest answer that is read into memory, in bytes: a page of 1,000 workloads, each with
 /// an environment of 64 KB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -88,16 +82,18 @@ impl Call {
         self
     }
 
-    fn head(&self, base: &Uri) -> http::request::Builder {
-        Request::builder().method(self.method.clone()).uri(format!(
-            "{}{}",
-            base.to_string().trim_end_matches('/'),
-            self.path
-        ))
+    fn head(&self, to: &Exchange) -> http::request::Builder {
+        let base = to.base.to_string();
+        let uri = format!("{}{}", base.trim_end_matches('/'), self.path);
+        let head = Request::builder().method(self.method.clone()).uri(uri);
+        match &to.token {
+            Some(token) => head.header(header::AUTHORIZATION, token.header()),
+            None => head,
+        }
     }
 
-    fn request(&self, base: &Uri) -> Request<Body> {
-        let mut request = self.head(base);
+    fn request(&self, to: &Exchange) -> Request<Body> {
+        let mut request = self.head(to);
         if !self.body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
@@ -120,24 +116,18 @@ const VALID: &str = "the base is a URI, and names and encoded queries keep it on
 pub(super) struct Exchange {
     base: Uri,
     server: String,
-    http: legacy::Client<HttpConnector, Body>,
+    token: Option<Bearer>,
+    http: legacy::Client<Connector, Body>,
 }
 
 impl Exchange {
-    pub(super) fn new(address: &str) -> Result<Self, Error> {
-        let base = parse_address(address).map_err(|why| Error::Address {
-            address: address.to_owned(),
-            why,
-        })?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_LIMIT));
-        connector.set_keepalive(Some(KEEPALIVE));
-        connector.set_nodelay(true);
-        Ok(Self {
-            server: base.to_string().trim_end_matches('/').to_owned(),
-            base,
-            http: legacy::Client::builder(TokioExecutor::new()).build(connector),
-        })
+    pub(super) fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            base: endpoint.base(),
+            server: endpoint.address().to_string(),
+            token: endpoint.token().cloned(),
+            http: legacy::Client::builder(TokioExecutor::new()).build(Connector::new(endpoint)),
+        }
     }
 
     pub(super) fn server(&self) -> &str {
@@ -147,7 +137,11 @@ impl Exchange {
     /// Sends `call` and reads the answer as JSON.
     pub(super) async fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
         let body = self.send(call).await?;
-        serde_json::from_slice(&body).map_err(|e| self.protocol(format!("{}: {e}", call.path)))
+        self.parse(call, &body)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, call: &Call, body: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(body).map_err(|e| self.protocol(format!("{}: {e}", call.path)))
     }
 
     /// Sends `call`, whose answer says no more than that it was done.
@@ -177,7 +171,7 @@ impl Exchange {
     }
 
     async fn opened(&self, call: &Call) -> Result<Response<Incoming>, Attempt> {
-        let mut request = call.request(&self.base);
+        let mut request = call.request(self);
         // How a body ended that comes as it is made is told in a trailer.
         for (name, value) in [(header::CONNECTION, "te"), (header::TE, "trailers")] {
             let value = HeaderValue::from_static(value);
@@ -200,19 +194,35 @@ impl Exchange {
     }
 
     async fn head(&self, call: &Call) -> Result<Response<Incoming>, Attempt> {
-        self.ask(call.request(&self.base)).await
+        self.ask(call.request(self)).await
     }
 
     async fn ask(&self, request: Request<Body>) -> Result<Response<Incoming>, Attempt> {
-        self.http.request(request).await.map_err(|error| {
-            let why = innermost(&error);
-            let server = self.server.clone();
-            Attempt::from(if error.is_connect() {
-                Error::Unreachable { server, why }
-            } else {
-                Error::Broken { server, why }
-            })
-        })
+        let answer = self.http.request(request).await;
+        answer.map_err(|error| self.unanswered(&error).into())
+    }
+
+    /// Why there is no answer.
+    fn unanswered(&self, error: &legacy::Error) -> Error {
+        let server = self.server.clone();
+        let cause = bottom(error);
+        if let Some(error) = cause.downcast_ref() {
+            return Error::of_encryption(server, error);
+        }
+        // What encrypts answers a request that is not with an alert, or not at all.
+        let encrypts = || {
+            let is_plain = self.base.scheme() == Some(&Scheme::HTTP);
+            is_plain && cause.downcast_ref().is_some_and(hyper::Error::is_parse)
+        };
+        if error.is_connect() {
+            let why = innermost(error);
+            Error::Unreachable { server, why }
+        } else if encrypts() {
+            Error::NotHttp { server }
+        } else {
+            let why = innermost(error);
+            Error::Broken { server, why }
+        }
     }
 
     /// The response, if it is not a refusal.
@@ -350,10 +360,7 @@ impl From<Error> for Attempt {
 
 /// The cause at the bottom of an error: what the operating system or the protocol said.
 pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
+    let cause = bottom(error);
     match cause
         .downcast_ref::<std::io::Error>()
         .map(std::io::Error::kind)
@@ -367,81 +374,19 @@ pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-/// An address with a scheme is a URL; one without is a host, on the usual port unless it names one.
-fn parse_address(address: &str) -> Result<Uri, String> {
-    let parse = |text: String| {
-        text.parse::<Uri>()
-            .map_err(|e: http::uri::InvalidUri| e.to_string())
-    };
-    let is_url = address.contains("://");
-    let mut uri = if is_url {
-        parse(address.to_owned())?
-    } else {
-        parse(format!("http://{address}"))?
-    };
-    if uri.scheme_str() != Some("http") {
-        return Err("only http:// is spoken".to_owned());
+fn bottom<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
     }
-    let host = uri.host().unwrap_or_default().to_owned();
-    if host.is_empty() {
-        return Err("it names no host".to_owned());
-    }
-    if uri.path() != "/" || uri.query().is_some() {
-        return Err("it has a path".to_owned());
-    }
-    if uri.port_u16().is_none() {
-        // Whatever follows the host is no port then.
-        if uri
-            .authority()
-            .is_some_and(|a| !a.as_str().ends_with(&host))
-        {
-            return Err("the port is not a number up to 65535".to_owned());
-        }
-        if !is_url {
-            let (_, port) = DEFAULT_ADDRESS.rsplit_once(':').unwrap_or_default();
-            uri = parse(format!("http://{address}:{port}"))?;
-        }
-    }
-    Ok(uri)
+    cause
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_with_and_without_a_scheme_are_understood() {
-        for good in [
-            "127.0.0.1:7400",
-            "http://127.0.0.1:7400",
-            "http://site.local/",
-            "[::1]:7400",
-        ] {
-            assert!(parse_address(good).is_ok(), "{good}");
-        }
-        for (host, url) in [
-            ("site", "http://site:7400/"),
-            ("[::1]", "http://[::1]:7400/"),
-            ("site:80", "http://site:80/"),
-            ("http://site", "http://site/"),
-        ] {
-            assert_eq!(parse_address(host).unwrap().to_string(), url);
-        }
-        for bad in [
-            "",
-            "https://a:1",
-            "http://",
-            "http://a/path",
-            "a b",
-            "http://a?x=1",
-            "ftp://a",
-            "a:99999",
-            "a:",
-            "http://a:-1",
-        ] {
-            assert!(parse_address(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn only_what_may_help_is_tried_again() {

@@ -18,7 +18,7 @@ use crate::{
 /// An empty answer closes the connection without a word.
 async fn serve(answers: Vec<String>) -> (Client, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::new(&listener.local_addr().unwrap().to_string()).unwrap();
+    let client = Client::new(&Endpoint::http(listener.local_addr().unwrap()));
     let requests = Arc::new(Mutex::new(Vec::new()));
     let kept = requests.clone();
     tokio::spawn(async move {
@@ -192,8 +192,7 @@ async fn no_server_is_told_at_once_with_what_to_do() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let error = Client::new(&address.to_string())
-        .unwrap()
+    let error = Client::new(&Endpoint::http(address))
         .server_info()
         .await
         .unwrap_err();

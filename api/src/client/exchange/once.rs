@@ -11,6 +11,7 @@ use hyper::{
     upgrade::Upgraded,
 };
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::time;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -21,7 +22,7 @@ use tokio_tungstenite::{
 };
 
 use super::{Attempt, Call, Error, Exchange, REQUEST_LIMIT, VALID, innermost};
-use crate::socket;
+use crate::{client::connect::Chain, socket};
 
 /// The WebSocket of a stream.
 pub(in crate::client) type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -35,6 +36,23 @@ impl Exchange {
         self.opened(call).await.map_err(|failed| failed.error)
     }
 
+    /// Sends `call` and reads the answer as JSON, and tells what its connection was made with.
+    pub(in crate::client) async fn json_once<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+    ) -> Result<(T, Chain), Error> {
+        let answer = async {
+            let response = self.accepted(self.ask(call.request(self)).await?).await?;
+            let chain = response.extensions().get().cloned().unwrap_or_default();
+            Ok((self.collect(response).await?, chain))
+        };
+        let answer = time::timeout(REQUEST_LIMIT, answer).await;
+        let (body, chain) = answer
+            .unwrap_or_else(|_| Err(self.timed_out()))
+            .map_err(|failed: Attempt| failed.error)?;
+        Ok((self.parse(call, &body)?, chain))
+    }
+
     /// Sends `call` with a body of any length.
     pub(in crate::client) async fn upload(
         &self,
@@ -43,9 +61,7 @@ impl Exchange {
         body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<(), Error> {
         let body = StreamBody::new(body.map(|chunk| chunk.map(Frame::data)));
-        let request = call
-            .head(&self.base)
-            .header(header::CONTENT_TYPE, media_type);
+        let request = call.head(self).header(header::CONTENT_TYPE, media_type);
         let request = request.body(body.boxed_unsync()).expect(VALID);
         let accepted = async {
             // Without a time limit of ours: the server has one for each side that does nothing.
@@ -70,7 +86,7 @@ impl Exchange {
 
     async fn upgraded(&self, call: &Call) -> Result<Upgraded, Attempt> {
         let key = generate_key();
-        let mut request = call.request(&self.base);
+        let mut request = call.request(self);
         for (name, value) in [
             (header::CONNECTION, "upgrade"),
             (header::UPGRADE, "websocket"),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::json;
 use windlass_api::{
-    client::Client,
+    client::{Client, Endpoint},
     ids::{InstanceId, Namespace},
     problem::Code,
     quantity::CpuMillis,
@@ -55,7 +55,7 @@ pub(super) async fn reached() -> (Listening, Client, InstanceId, Registration) {
         .server
         .sessions
         .register(&listening.server.node("n1"));
-    let client = Client::new(&format!("http://127.0.0.1:{}", listening.port)).unwrap();
+    let client = Client::new(&Endpoint::http(([127, 0, 0, 1], listening.port).into()));
     (listening, client, id, registration)
 }
 
