@@ -13,10 +13,11 @@ use windlass_api::{
 use crate::{
     chore,
     commands::{
-        agent, apply, backup, cluster, completion, cordon, cp, delete, describe, dev, drain,
-        events, exec, get, job, logs, node, pack, plan, port_forward, rebalance, restart, rollout,
-        scale, server, top, version, wait,
+        agent, apply, backup, cluster, completion, context, cordon, cp, delete, describe, dev,
+        drain, events, exec, get, job, login, logs, node, pack, plan, port_forward, rebalance,
+        restart, rollout, scale, server, token, top, version, wait, whoami,
     },
+    contexts::Name,
     demo,
     error::{EXIT_CODES, ErrorFormat},
     output::style,
@@ -59,27 +60,35 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The server to speak to: a URL, or a host and its port
+    /// The server to speak to: a URL, `unix:PATH`, or a host and its port [default: that of the
+    /// current context; without one, a server on this machine]
     #[arg(
         long,
         global = true,
         value_name = "URL",
         env = "WINDLASS_SERVER",
-        hide_env_values = true,
-        default_value_t = format!("http://{DEFAULT_ADDRESS}"),
+        hide_env_values = true
     )]
-    pub(crate) server: String,
-    /// The namespace to work in
+    pub(crate) server: Option<String>,
+    /// The context to use instead of the current one; see `windlass context`
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "WINDLASS_CONTEXT",
+        hide_env_values = true
+    )]
+    pub(crate) context: Option<Name>,
+    /// The namespace to work in [default: that of the context, or `default`]
     #[arg(
         short,
         long,
         global = true,
         env = "WINDLASS_NAMESPACE",
         hide_env_values = true,
-        default_value_t,
         value_name = "NAME"
     )]
-    pub(crate) namespace: Namespace,
+    pub(crate) namespace: Option<Namespace>,
     /// When to use colours
     #[arg(
         long,
@@ -128,6 +137,13 @@ pub(crate) enum Command {
     Cluster(cluster::Cluster),
     #[command(subcommand)]
     Backup(backup::Backup),
+    Login(login::Login),
+    Logout(login::Logout),
+    Whoami(whoami::Whoami),
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Print the JSON Schema of manifests, for editors
     Schema,
     Completion(completion::Completion),
@@ -166,6 +182,11 @@ impl Command {
             Self::Node(args) => args.output().into(),
             Self::Rebalance(args) => args.format.output.into(),
             Self::Cluster(args) => args.output().into(),
+            Self::Login(args) => args.format.output.into(),
+            Self::Logout(args) => args.format.output.into(),
+            Self::Whoami(args) => args.format.output.into(),
+            Self::Context(args) => args.errors(),
+            Self::Token(args) => args.errors(),
             Self::Version(args) => args.format.output.into(),
             Self::Exec(_)
             | Self::PortForward(_)
@@ -224,7 +245,7 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// The kinds as they stand in front of names.
-const KINDS: [&str; 3] = ["workload", "instance", "node"];
+const KINDS: [&str; 4] = ["workload", "instance", "node", "token"];
 
 /// The name of an object as commands take it: `web`, with its namespace `shop/web`, and either
 /// with its kind in front, as `get -o name` writes it: `workload/web`, `workload/shop/web`.
@@ -268,6 +289,25 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         command().debug_assert();
+    }
+
+    /// They would be read as each other.
+    #[test]
+    fn no_argument_of_a_command_is_called_like_a_global_one() {
+        fn check(command: &Clap, global: &[&str]) {
+            for sub in command.get_subcommands() {
+                for arg in sub.get_arguments() {
+                    let id = arg.get_id().as_str();
+                    assert!(!global.contains(&id), "{} {id}", sub.get_name());
+                }
+                check(sub, global);
+            }
+        }
+        let command = command();
+        let global = command.get_arguments().filter(|arg| arg.is_global_set());
+        let global: Vec<_> = global.map(|arg| arg.get_id().as_str()).collect();
+        assert!(global.contains(&"server"), "{global:?}");
+        check(&command, &global);
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::{future::Future, process::ExitCode};
 
 use tokio::runtime::{Builder, Runtime};
 use windlass_api::{
-    client::{Address, Client, Endpoint},
+    client::Client,
     ids::{Namespace, WorkloadKey, WorkloadName},
 };
 
 use crate::{
     cli::{Cli, Command, Global, Named},
+    connection::{self, Connection},
     demo,
     error::{Exit, Failure},
 };
@@ -19,6 +20,7 @@ pub(crate) mod apply;
 pub(crate) mod backup;
 pub(crate) mod cluster;
 pub(crate) mod completion;
+pub(crate) mod context;
 pub(crate) mod cordon;
 pub(crate) mod cp;
 pub(crate) mod delete;
@@ -29,6 +31,7 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod job;
+pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod pack;
@@ -43,9 +46,11 @@ pub(crate) mod scale;
 pub(crate) mod schema;
 pub(crate) mod server;
 mod target;
+pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod version;
 pub(crate) mod wait;
+pub(crate) mod whoami;
 
 /// Where a command works: a server, and a namespace on it.
 #[derive(Debug, Clone)]
@@ -56,17 +61,13 @@ pub(crate) struct Context {
 
 impl Context {
     fn new(global: &Global) -> Result<Self, Failure> {
-        let endpoint = match global.server.parse()? {
-            Address::Http(authority) => Endpoint::Http(authority),
-            Address::Unix(path) => Endpoint::Unix(path),
-            address @ Address::Https(_) => {
-                let detail = format!("it is not known whom to believe at {address}");
-                return Err(Failure::new(Exit::Usage, detail));
-            }
-        };
+        let Connection {
+            endpoint,
+            namespace,
+        } = connection::find(global)?;
         Ok(Self {
             client: Client::new(&endpoint),
-            namespace: global.namespace.clone(),
+            namespace: global.namespace.clone().or(namespace).unwrap_or_default(),
         })
     }
 
@@ -95,7 +96,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Completion(args) => args.run(),
         Command::Backup(args) => args.run(&global),
         Command::Demo(args) => demo::run(args),
-        Command::Dev(args) => args.run(&global.namespace),
+        Command::Dev(args) => args.run(&global.namespace.clone().unwrap_or_default()),
         Command::Server(args) => args.run(),
         Command::Agent(args) => args.run(&global),
         Command::Pack(args) => args.run(),
@@ -118,6 +119,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Rebalance(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Uncordon(args) => with_server(&global, async |to| args.uncordon(&to).await),
         Command::Cluster(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Login(args) => args.run(&global),
+        Command::Logout(args) => args.run(),
+        Command::Context(args) => args.run(&global),
+        Command::Whoami(args) => with_server(&global, async |to| args.run(&to).await),
+        Command::Token(args) => with_server(&global, async |to| args.run(&to).await),
         Command::Version(args) => with_server(&global, async |to| args.run(&to).await),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -225,14 +225,14 @@ fn hint(code: Code) -> Option<&'static str> {
         Code::NoSpace => Some("make room on the server's disk; it notices by itself"),
         Code::NodeUnreachable => Some("see `windlass get nodes`, and the agent's log on that node"),
         Code::Internal => Some("the server's log says more under the request's id"),
+        Code::Unauthenticated => Some("log in with a token that is good: `windlass login`"),
+        Code::Forbidden => Some("see what you may do with `windlass whoami`"),
         Code::Malformed
         | Code::Invalid
         | Code::IdempotencyConflict
         | Code::Conflict
         | Code::Gone
-        | Code::TooLarge
-        | Code::Unauthenticated
-        | Code::Forbidden => None,
+        | Code::TooLarge => None,
     }
 }
 

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 mod chore;
 mod cli;
 mod commands;
+mod connection;
+mod contexts;
 mod demo;
 mod error;
 #[cfg(test)]
@@ -14,7 +16,9 @@ mod manifests;
 mod output;
 mod pieces;
 mod progress;
+mod terminal;
 mod trouble;
+mod xdg;
 
 fn main() -> ExitCode {
     let cli = cli::read();

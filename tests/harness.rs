@@ -393,6 +393,19 @@ impl Drop for Cluster {
     }
 }
 
+/// The command line, which knows nothing of whoever runs the tests.
+pub(crate) fn windlass() -> Command {
+    unaware(Command::new(WINDLASS))
+}
+
+/// A command of ours, without what its user has set for others.
+pub(crate) fn unaware(mut command: Command) -> Command {
+    for variable in ["SERVER", "NAMESPACE", "CONTEXT", "TOKEN"] {
+        command.env_remove(format!("WINDLASS_{variable}"));
+    }
+    command
+}
+
 /// Kills a process with SIGKILL and reaps it.
 pub(crate) fn kill(child: &mut Option<Child>) {
     if let Some(mut child) = child.take() {

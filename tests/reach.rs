@@ -2,23 +2,20 @@
 //! is used.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    os::fd::{AsFd, OwnedFd},
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{Winsize, tcsetwinsize},
-};
 use serde_json::Value;
 
-use crate::harness::{Cluster, PATIENCE, WINDLASS, demo, engine, http};
+use crate::{
+    harness::{self, Cluster, PATIENCE, demo, engine, http},
+    terminal::Terminal,
+};
 
 mod broken;
 mod files;
@@ -34,9 +31,8 @@ fn cluster() -> Cluster {
 }
 
 fn windlass(cluster: &Cluster, args: &[&str]) -> Command {
-    let mut command = Command::new(WINDLASS);
-    command.args(args);
-    command.env("WINDLASS_SERVER", cluster.url());
+    let mut command = harness::windlass();
+    command.args(args).env("WINDLASS_SERVER", cluster.url());
     command
 }
 
@@ -109,64 +105,6 @@ fn a_command_has_its_input_output_and_exit_code() {
     );
     let unknown = cluster.windlass(&["exec", "nothing", "--", "ls"]);
     assert_eq!(unknown.status.code(), Some(125));
-}
-
-/// A terminal that a program is in front of, and what came out of it.
-struct Terminal {
-    master: OwnedFd,
-    seen: Arc<Mutex<String>>,
-}
-
-impl Terminal {
-    fn open(rows: u16, columns: u16) -> (Self, File) {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let path = name.into_string().unwrap();
-        let slave = File::options().read(true).write(true).open(path).unwrap();
-        let terminal = Self {
-            master,
-            seen: Arc::default(),
-        };
-        terminal.resize(rows, columns);
-        let mut reader = File::from(terminal.master.try_clone().unwrap());
-        let seen = Arc::clone(&terminal.seen);
-        thread::spawn(move || {
-            let mut bytes = [0; 4_096];
-            while let Ok(read @ 1..) = reader.read(&mut bytes) {
-                let text = String::from_utf8_lossy(&bytes[..read]);
-                seen.lock().unwrap().push_str(&text);
-            }
-        });
-        (terminal, slave)
-    }
-
-    fn resize(&self, rows: u16, columns: u16) {
-        let size = Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(self.master.as_fd(), size).unwrap();
-    }
-
-    fn until(&self, text: &str) {
-        let began = Instant::now();
-        loop {
-            let seen = self.seen.lock().unwrap().clone();
-            if seen.contains(text) {
-                return;
-            }
-            assert!(began.elapsed() < PATIENCE, "no {text} in {seen:?}");
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn press(&self, keys: &[u8]) {
-        rustix::io::write(&self.master, keys).unwrap();
-    }
 }
 
 #[test]

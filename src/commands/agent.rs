@@ -164,7 +164,7 @@ impl Agent {
             None => host_name()?,
         };
         let config = Config {
-            server: Some(global.server.clone()),
+            server: global.server.clone(),
             node,
             data_dir,
             labels: self.labels.into_iter().collect::<BTreeMap<_, _>>(),

@@ -52,6 +52,8 @@ mod tests {
             let is_offered = script.contains(&format!("windlass,{})", command.get_name()));
             assert_eq!(is_offered, !command.is_hide_set(), "{}", command.get_name());
         }
-        assert!(script.contains("--server --namespace") && script.contains("rollout,undo)"));
+        assert!(
+            script.contains("--server --context --namespace") && script.contains("rollout,undo)")
+        );
     }
 }

@@ -12,17 +12,16 @@ use windlass_api::{
 use self::{
     conversation::{End, Person, converse},
     signals::{Behind, Signals},
-    terminal::Raw,
 };
 use super::{Context, target::Target};
 use crate::{
     cli::Named,
     error::{ErrorFormat, Exit, Failure},
+    terminal::{self, Raw},
 };
 
 mod conversation;
 mod signals;
-mod terminal;
 
 /// Run a command in a container
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use windlass_api::{
-    client::Selection,
+    client::{Resource, Selection},
     clock,
     event::Event,
     ids::InstanceId,
@@ -139,11 +139,12 @@ impl ListOptions {
             Namespaces::One
         }
     }
+}
 
-    fn detail(&self) -> Detail {
-        if self.output == ListFormat::Wide {
-            Detail::Wide
-        } else {
+fn detail(format: ListFormat) -> Detail {
+    match format {
+        ListFormat::Wide => Detail::Wide,
+        ListFormat::Table | ListFormat::Json | ListFormat::Yaml | ListFormat::Name => {
             Detail::Normal
         }
     }
@@ -180,7 +181,7 @@ async fn list_nodes(
     list::<Node>(context, &options, names).await
 }
 
-async fn list<T: Row + Serialize>(
+async fn list<T: Row + Resource + Serialize>(
     context: &Context,
     options: &ListOptions,
     names: &[Named<InstanceId>],
@@ -213,7 +214,9 @@ async fn list<T: Row + Serialize>(
                 }
             }
             match found {
-                Some(list) if !list.items.is_empty() => write_list(options, list)?,
+                Some(list) if !list.items.is_empty() => {
+                    write_list(options.output, options.namespaces(), list)?;
+                }
                 Some(_) | None => {}
             }
             if missing.is_empty() {
@@ -243,7 +246,7 @@ fn place(selection: &Selection) -> String {
 }
 
 /// Lists what is selected, once.
-async fn show<T: Row + Serialize>(
+async fn show<T: Row + Resource + Serialize>(
     context: &Context,
     options: &ListOptions,
     selection: &Selection,
@@ -254,7 +257,7 @@ async fn show<T: Row + Serialize>(
         say_empty::<T>(selection);
         return Ok(());
     }
-    write_list(options, list)
+    write_list(options.output, options.namespaces(), list)
 }
 
 fn say_empty<T: Row>(selection: &Selection) {
@@ -267,15 +270,20 @@ fn say_empty<T: Row>(selection: &Selection) {
     output::say(&format!("no {}{matching}{place}", T::PLURAL));
 }
 
-fn write_list<T: Row + Serialize>(options: &ListOptions, mut list: List<T>) -> Result<(), Failure> {
+/// Writes a list in its order.
+pub(crate) fn write_list<T: Row + Serialize>(
+    format: ListFormat,
+    namespaces: Namespaces,
+    mut list: List<T>,
+) -> Result<(), Failure> {
     list.items.sort_by(T::compare);
-    match options.output {
+    match format {
         ListFormat::Json => output::json(&list),
         ListFormat::Yaml => write_yaml(&list.items),
-        ListFormat::Name => write_names(options, &list.items),
+        ListFormat::Name => write_names(namespaces, &list.items),
         ListFormat::Table | ListFormat::Wide => {
-            let mut table = columns::table::<T>(options.detail(), options.namespaces());
-            fill(&mut table, options, list.items.iter());
+            let mut table = columns::table::<T>(detail(format), namespaces);
+            fill(&mut table, format, namespaces, list.items.iter());
             Ok(table.write(&mut output::stdout())?)
         }
     }
@@ -291,27 +299,23 @@ fn write_yaml<T: Serialize>(items: &[T]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write_names<T: Row>(options: &ListOptions, items: &[T]) -> Result<(), Failure> {
+fn write_names<T: Row>(namespaces: Namespaces, items: &[T]) -> Result<(), Failure> {
     let mut out = output::stdout();
     for item in items {
-        writeln!(out, "{}", columns::reference(item, options.namespaces()))?;
+        writeln!(out, "{}", columns::reference(item, namespaces))?;
     }
     Ok(())
 }
 
 fn fill<'a, T: Row + 'a>(
     table: &mut Table,
-    options: &ListOptions,
+    format: ListFormat,
+    namespaces: Namespaces,
     items: impl Iterator<Item = &'a T>,
 ) {
     let now = clock::now();
     for item in items {
-        table.row(columns::cells(
-            item,
-            options.detail(),
-            options.namespaces(),
-            now,
-        ));
+        table.row(columns::cells(item, detail(format), namespaces, now));
     }
 }
 

@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 use windlass_orchestrator::trust::Encryption;
 
 use super::block_on;
-use crate::error::{Exit, Failure};
+use crate::{
+    error::{Exit, Failure},
+    xdg,
+};
 
 /// How many threads serve requests and drive Docker. More would cost memory; the work is waiting.
 const THREADS: usize = 2;
@@ -133,13 +136,7 @@ pub(crate) fn default_data_dir(what: &str) -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/windlass").join(what));
     }
-    let from = |variable: &str| {
-        std::env::var_os(variable)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    from("XDG_STATE_HOME")
-        .or_else(|| from("HOME").map(|home| home.join(".local/state")))
+    xdg::directory("XDG_STATE_HOME", ".local/state")
         .map(|state| state.join("windlass").join(what))
         .ok_or_else(|| {
             Failure::new(Exit::Usage, "there is no home directory to keep state in")

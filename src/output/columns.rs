@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 
 use jiff::Timestamp;
 use windlass_api::{
-    client::Resource,
     event::{Event, Severity, Subject},
     resource::{Instance, Node, Scheduling, Workload},
     status::{NodeState, Phase},
@@ -16,6 +15,8 @@ use super::{
     table::{Cell, Table},
 };
 use crate::trouble;
+
+mod token;
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(crate) enum Namespaces {
 }
 
 /// An object that can be a row.
-pub(crate) trait Row: Resource {
+pub(crate) trait Row {
     /// What several of them are called.
     const PLURAL: &'static str;
     /// Whether they are in namespaces.

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
 };
 
 use serde_json::Value;
@@ -12,6 +12,7 @@ use super::{
     WINDLASS,
     http::{self, Answer},
     namespace::Namespace,
+    unaware, windlass,
 };
 
 /// Where a server is reached.
@@ -43,13 +44,12 @@ impl Api {
     /// Runs a command of the command line against it.
     pub(crate) fn windlass(&self, args: &[&str]) -> Output {
         let mut command = match &self.from {
-            Some(namespace) => namespace.command(WINDLASS),
-            None => Command::new(WINDLASS),
+            Some(namespace) => unaware(namespace.command(WINDLASS)),
+            None => windlass(),
         };
         command
             .args(args)
             .env("WINDLASS_SERVER", self.url())
-            .env_remove("WINDLASS_NAMESPACE")
             .stdin(Stdio::null());
         command.output().expect("the command line")
     }

@@ -6,8 +6,11 @@ use tokio::{
 };
 use windlass_api::wire::{SignalName, TerminalSize};
 
-use super::{conversation::Wishes, terminal};
-use crate::error::{Exit, Failure};
+use super::conversation::Wishes;
+use crate::{
+    error::{Exit, Failure},
+    terminal,
+};
 
 /// How many signals may wait to be sent. Who sends more of them leaves.
 const SIGNALS_MAX: usize = 4;

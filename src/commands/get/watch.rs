@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, io::Write};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
-use windlass_api::client::{Change, Mirror, Selection};
+use windlass_api::client::{Change, Mirror, Resource, Selection};
 
-use super::{Context, ListOptions, fill, say_empty};
+use super::{Context, ListOptions, detail, fill, say_empty};
 use crate::{
     error::Failure,
     output::{
@@ -20,7 +20,7 @@ use crate::{
 
 /// Lists what is selected, and each change after that: as a row or a name, if that is another one
 /// than before, or as a document or a line of JSON.
-pub(super) async fn watch<T: Row + Serialize>(
+pub(super) async fn watch<T: Row + Resource + Serialize>(
     context: &Context,
     options: &ListOptions,
     selection: Selection,
@@ -64,7 +64,7 @@ impl<'a> View<'a> {
     fn new<T: Row>(options: &'a ListOptions) -> Self {
         Self {
             options,
-            table: columns::table::<T>(options.detail(), options.namespaces()),
+            table: columns::table::<T>(detail(options.output), options.namespaces()),
             written: BTreeMap::new(),
         }
     }
@@ -90,11 +90,9 @@ impl<'a> View<'a> {
                 return Ok(());
             }
             // All rows at once, so that the columns fit them all.
-            fill(
-                &mut self.table,
-                self.options,
-                items.iter().map(|(_, item)| *item),
-            );
+            let (format, namespaces) = (self.options.output, self.options.namespaces());
+            let items = items.iter().map(|(_, item)| *item);
+            fill(&mut self.table, format, namespaces, items);
             return Ok(self.table.write(out)?);
         }
         let mut items = items.into_iter();
@@ -124,7 +122,8 @@ impl<'a> View<'a> {
                 )?;
             }
             ListFormat::Table | ListFormat::Wide if is_news => {
-                fill(&mut self.table, self.options, std::iter::once(item));
+                let (format, namespaces) = (self.options.output, self.options.namespaces());
+                fill(&mut self.table, format, namespaces, std::iter::once(item));
                 self.table.write(out)?;
             }
             ListFormat::Name | ListFormat::Table | ListFormat::Wide => {}
@@ -163,7 +162,7 @@ impl<'a> View<'a> {
 
     /// Notes how an object is, and tells whether that looks different from before.
     fn is_news<T: Row>(&mut self, name: &str, item: &T) -> bool {
-        let (detail, namespaces) = (self.options.detail(), self.options.namespaces());
+        let (detail, namespaces) = (detail(self.options.output), self.options.namespaces());
         let row = if self.has_rows() {
             columns::cells(item, detail, namespaces, Timestamp::UNIX_EPOCH)
         } else {
