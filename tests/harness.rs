@@ -395,15 +395,16 @@ impl Drop for Cluster {
 
 /// The command line, which knows nothing of whoever runs the tests.
 pub(crate) fn windlass() -> Command {
-    unaware(Command::new(WINDLASS))
+    let mut command = Command::new(WINDLASS);
+    forget(&mut command);
+    command
 }
 
-/// A command of ours, without what its user has set for others.
-pub(crate) fn unaware(mut command: Command) -> Command {
+/// Lets a command know nothing of whoever runs the tests.
+pub(crate) fn forget(command: &mut Command) {
     for variable in ["SERVER", "NAMESPACE", "CONTEXT", "TOKEN"] {
         command.env_remove(format!("WINDLASS_{variable}"));
     }
-    command
 }
 
 /// Kills a process with SIGKILL and reaps it.

@@ -14,11 +14,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    harness::{PATIENCE, free_address, kill, windlass},
+    harness::{PATIENCE, WINDLASS, forget, free_address, kill, windlass},
     terminal::Terminal,
 };
 
 const MANIFEST: &str = "kind: Service\nname: web\nspec:\n  image: nginx:1.27\n";
+
+/// Where a server keeps its state in the directory for the state of a user's programs.
+const DATA_DIR: &str = "windlass/server";
 
 /// A cluster with certificates, and its owner.
 struct Site {
@@ -31,7 +34,7 @@ impl Site {
     fn start() -> Self {
         let dir = TempDir::new().unwrap();
         let address = free_address();
-        let data_dir = dir.path().join("server");
+        let data_dir = dir.path().join(DATA_DIR);
         let init = windlass()
             .args(["server", "init", "--data-dir"])
             .arg(&data_dir)
@@ -67,12 +70,16 @@ impl Site {
         fs::read_to_string(self.dir.path().join("server.log")).unwrap()
     }
 
+    fn socket(&self) -> String {
+        let socket = self.dir.path().join(DATA_DIR).join("windlass.sock");
+        format!("unix:{}", socket.display())
+    }
+
     /// What the server's owner does, over the socket.
     fn owner(&self, args: &[&str]) -> Output {
-        let socket = self.dir.path().join("server/windlass.sock");
         windlass()
             .args(args)
-            .env("WINDLASS_SERVER", format!("unix:{}", socket.display()))
+            .env("WINDLASS_SERVER", self.socket())
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -354,6 +361,34 @@ fn contexts_are_chosen_and_forgotten() {
     );
     person.does(&["context", "rm", "one"]);
     person.refused(&["context", "use", "one"], 5);
+}
+
+#[test]
+fn the_owner_of_a_server_on_this_machine_needs_to_say_nothing() {
+    let site = Site::start();
+    let person = Person::new();
+    let here = |state: &Path| {
+        // Whoever is root in the tests is nobody there, with the same files: root's own directory
+        // is not one for tests.
+        let mut command = Command::new("unshare");
+        command.args(["--user", WINDLASS, "whoami"]);
+        forget(&mut command);
+        command.env("HOME", person.home.path());
+        command.env_remove("XDG_CONFIG_HOME");
+        command.env("XDG_STATE_HOME", state).output().unwrap()
+    };
+    let told = done(here(site.dir.path()));
+    assert!(
+        told.ends_with(&format!("everything at {}\n", site.socket())),
+        "{told}"
+    );
+    // A socket that nobody listens at is none.
+    let gone = TempDir::new().unwrap();
+    let socket = gone.path().join(DATA_DIR).join("windlass.sock");
+    fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let told = error(&here(gone.path()));
+    assert!(!told.contains("unix:"), "{told}");
 }
 
 #[test]

@@ -3,16 +3,15 @@
 use std::{
     io,
     net::SocketAddr,
-    process::{Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
 
 use super::{
-    WINDLASS,
+    WINDLASS, forget,
     http::{self, Answer},
     namespace::Namespace,
-    unaware, windlass,
 };
 
 /// Where a server is reached.
@@ -44,9 +43,10 @@ impl Api {
     /// Runs a command of the command line against it.
     pub(crate) fn windlass(&self, args: &[&str]) -> Output {
         let mut command = match &self.from {
-            Some(namespace) => unaware(namespace.command(WINDLASS)),
-            None => windlass(),
+            Some(namespace) => namespace.command(WINDLASS),
+            None => Command::new(WINDLASS),
         };
+        forget(&mut command);
         command
             .args(args)
             .env("WINDLASS_SERVER", self.url())
