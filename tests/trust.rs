@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, WINDLASS, demo, engine, free_address, kill};
+use crate::harness::{PATIENCE, demo, engine, free_address, kill, windlass};
 
 /// How long the certificates of nodes hold here: the least that the server takes.
 const LIFETIME: &str = "20s";
@@ -34,7 +34,7 @@ impl Site {
             agents: Vec::new(),
         };
         let data_dir = site.server_dir();
-        let init = Command::new(WINDLASS)
+        let init = windlass()
             .args(["server", "init", "--data-dir"])
             .arg(&data_dir)
             .output()
@@ -49,7 +49,7 @@ impl Site {
     }
 
     fn start_server(&mut self) {
-        let mut command = Command::new(WINDLASS);
+        let mut command = windlass();
         command.args(["server", "--listen", &self.address.to_string()]);
         command.args(["--node-certificate-life", LIFETIME, "--data-dir"]);
         command.arg(self.server_dir());
@@ -62,7 +62,7 @@ impl Site {
     /// Runs the command that lets a machine in, or the one with which it goes on.
     fn start_agent(&mut self, index: usize, invitation: Option<&str>) {
         let name = name_of(index);
-        let mut command = Command::new(WINDLASS);
+        let mut command = windlass();
         command.arg("agent");
         if let Some(invitation) = invitation {
             command.args(["join", invitation]);
@@ -82,7 +82,6 @@ impl Site {
             .open(self.log(name))
             .expect("a log file");
         command
-            .env_remove("WINDLASS_SERVER")
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -102,7 +101,7 @@ impl Site {
     /// A command of the server's owner, through the socket.
     fn owner(&self, args: &[&str]) -> Output {
         let socket = self.server_dir().join("windlass.sock");
-        Command::new(WINDLASS)
+        windlass()
             .args(["--server", &format!("unix:{}", socket.display())])
             .args(args)
             .output()
@@ -201,8 +200,26 @@ fn nodes_join_with_tokens_and_renew_their_certificates_without_losing_a_session(
         site.story()
     );
     // What they reach over connections of their own is encrypted with the certificate of now.
-    let said = site.ok(&["exec", "web", "--", "windlass", "version"]);
-    assert!(said.contains("windlass"), "{said}");
+    let command = ["exec", "web", "--", "/windlass", "--version"];
+    let said = site.ok(&command);
+    assert!(said.starts_with("windlass"), "{said}");
+    // So do people, as far as their role goes.
+    for (role, may) in [("operator", true), ("viewer", false)] {
+        let token = site.ok(&["token", "create", "--role", role]);
+        let output = windlass()
+            .args(command)
+            .env("WINDLASS_SERVER", format!("https://{}", site.address))
+            .env("WINDLASS_TOKEN", token.trim())
+            .output()
+            .expect("a command");
+        assert_eq!(output.status.success(), may, "{role}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            said.contains("this needs the role operator"),
+            !may,
+            "{said}"
+        );
+    }
     // Started again, it needs no token; and the server, too, is found again.
     kill(&mut site.agents[0]);
     kill(&mut site.server);
@@ -230,13 +247,14 @@ fn an_invitation_is_good_once_and_lets_nobody_take_a_nodes_place() {
     site.wait_ready(0);
     let refused = |site: &Site, invitation: &str, node: &str| {
         let dir = site.dir.path().join("intruder");
-        let output = Command::new(WINDLASS)
+        let output = windlass()
             .args(["agent", "join", invitation, "--node", node, "--data-dir"])
             .arg(&dir)
             .output()
             .expect("a command");
         assert!(!output.status.success(), "{output:?}");
-        std::fs::remove_dir_all(dir).unwrap();
+        // What makes no sense made none.
+        let _ = std::fs::remove_dir_all(dir);
         String::from_utf8(output.stderr).unwrap()
     };
     let said = refused(&site, &invitation, "n2");
