@@ -3,9 +3,6 @@
 use axum::http::{Method, StatusCode};
 use serde_json::Value;
 use windlass_api::{
-    access::{
-        IssuedToken, JoinRequest, NodeCertificate, RenewRequest, Token, TokenRequest, WhoAmI,
-    },
     apply::{ApplyRequest, ApplyResponse},
     list::{List, WatchEvent},
     rebalance::{RebalanceRequest, RebalanceResponse},
@@ -14,21 +11,22 @@ use windlass_api::{
         Scale, ServerInfo, Workload,
     },
     stats::Stats,
-    wire::{FileInfo, SESSION_PATH},
+    wire::FileInfo,
 };
-
 use windlass_core::access::{Need, Role};
 
 use super::{
-    agents, apply, cluster,
+    apply, cluster,
     collection::{Collection, Events, Instances, Nodes, Workloads},
     document::AnyDocument,
     instances, jobs,
     list::{self, ListQuery},
     nodes,
     operation::{Operation, RequestHeader},
-    rebalance, rollouts, server, stats, streams, tokens, workloads,
+    rebalance, rollouts, server, stats, streams, workloads,
 };
+
+mod entry;
 
 const VIEW: Need = Need::Role(Role::Viewer);
 const VIEW_SOMEWHERE: Need = Need::RoleSomewhere(Role::Viewer);
@@ -45,14 +43,14 @@ const TEXT: &str = "text/plain";
 pub(super) fn all() -> Vec<Operation> {
     let mut operations = of_server();
     operations.extend(of_cluster());
-    operations.extend(of_access());
+    operations.extend(entry::of_access());
     operations.extend(of_lists());
     operations.extend(of_workloads());
     operations.extend(of_changes());
     operations.extend(of_instances());
     operations.extend(of_nodes());
     operations.extend(of_streams());
-    operations.extend(of_agents());
+    operations.extend(entry::of_agents());
     operations
 }
 
@@ -134,67 +132,6 @@ fn of_cluster() -> Vec<Operation> {
         )
         .answers_as::<String>(StatusCode::OK, "The state.", cluster::NDJSON)
         .with_own_budget(),
-    ]
-}
-
-fn of_access() -> Vec<Operation> {
-    vec![
-        Operation::get(
-            VIEW_SOMEWHERE,
-            "/v1/whoami",
-            "whoAmI",
-            "Who one is, for the server.",
-            tokens::whoami,
-        )
-        .answers::<WhoAmI>(StatusCode::OK, "Who one is."),
-        Operation::get(
-            RULE_CLUSTER,
-            "/v1/tokens",
-            "listTokens",
-            "The tokens, all on one page. What they are themselves is kept nowhere.",
-            tokens::list,
-        )
-        .answers::<List<Token>>(StatusCode::OK, "The tokens."),
-        Operation::once(
-            RULE_CLUSTER,
-            Method::POST,
-            "/v1/tokens",
-            "createToken",
-            "Make a token, for a node to join with or for somebody to use the API with.",
-            tokens::create,
-        )
-        .body::<TokenRequest>()
-        .answers::<IssuedToken>(StatusCode::CREATED, "The token, which is told this once."),
-        Operation::write(
-            RULE_CLUSTER,
-            Method::DELETE,
-            "/v1/tokens/{token}",
-            "revokeToken",
-            "Revoke a token: whoever has it is nobody from then on.",
-            tokens::revoke,
-        )
-        .answers_empty(StatusCode::NO_CONTENT, "It is revoked."),
-        Operation::once(
-            Need::Nothing,
-            Method::POST,
-            "/v1/join",
-            "join",
-            "For machines: become a node, with a token that is worth nothing after that.",
-            tokens::join,
-        )
-        .body::<JoinRequest>()
-        .answers::<NodeCertificate>(StatusCode::OK, "The node's certificate."),
-        Operation::once(
-            Need::AgentToRenew,
-            Method::POST,
-            "/v1/agent/certificate",
-            "renewCertificate",
-            "For agents: another certificate, before the one that they have is over, or up to a \
-             year after it.",
-            tokens::renew,
-        )
-        .body::<RenewRequest>()
-        .answers::<NodeCertificate>(StatusCode::OK, "The node's certificate."),
     ]
 }
 
@@ -507,29 +444,6 @@ fn of_streams() -> Vec<Operation> {
             StatusCode::OK,
             "What each node said, or why it said nothing.",
         )
-        .with_own_budget(),
-    ]
-}
-
-fn of_agents() -> Vec<Operation> {
-    vec![
-        Operation::get(
-            Need::Agent,
-            SESSION_PATH,
-            "openAgentSession",
-            "For agents: the WebSocket on which an agent and the server speak.",
-            agents::session,
-        )
-        .answers_empty(StatusCode::SWITCHING_PROTOCOLS, "The session is open.")
-        .with_own_budget(),
-        Operation::get(
-            Need::Agent,
-            "/v1/agent/streams/{stream}",
-            "openAgentStream",
-            "For agents: the WebSocket of a stream that the server asked for.",
-            agents::stream,
-        )
-        .answers_empty(StatusCode::SWITCHING_PROTOCOLS, "The stream is open.")
         .with_own_budget(),
     ]
 }
