@@ -16,7 +16,7 @@ use bollard::{
     models::{ContainerCreateBody, HostConfig, NetworkCreateRequest},
     query_parameters::{
         CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
-        RemoveContainerOptionsBuilder, StartContainerOptions,
+        RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
     },
 };
 use futures_util::{StreamExt, stream};
@@ -30,6 +30,8 @@ use harness::{Cluster, WINDLASS, demo, engine, http};
 const ROUNDS: usize = 15;
 /// How many replicas a burst has.
 const BURST: usize = 50;
+/// How many replicas are replaced in a change.
+const ROLLED: usize = 10;
 /// How many calls the engine gets at the same time for its own burst. More do not make it faster.
 const PARALLEL: usize = 8;
 const NETWORK: &str = "windlass-bench";
@@ -47,6 +49,7 @@ fn main() {
     one(&cluster, &floor);
     burst(&cluster, &floor);
     killed(&cluster, &floor);
+    rollout(&cluster, &floor);
     drop(cluster);
     idle();
 }
@@ -101,7 +104,7 @@ fn killed(cluster: &Cluster, floor: &Floor) {
         let name = format!("killed-{round}");
         put(cluster.address, &name, &manifest(&name, 1));
         wait_running(cluster.address, &name, 1);
-        let container = status(cluster.address, &name)["containerId"]
+        let container = status(cluster.address, &name)["containers"][0]["id"]
             .as_str()
             .map(str::to_owned);
         let container = container.expect("a running instance has a container");
@@ -117,6 +120,41 @@ fn killed(cluster: &Cluster, floor: &Floor) {
     report(
         "killed to running again",
         "kill + start",
+        &mut ours,
+        &mut engines,
+    );
+}
+
+/// A change of ten replicas, one after the other, each new one first.
+fn rollout(cluster: &Cluster, floor: &Floor) {
+    let mut ours = Vec::new();
+    let mut engines = Vec::new();
+    put(cluster.address, "rolling", &manifest("rolling", ROLLED));
+    wait_running(cluster.address, "rolling", ROLLED);
+    for round in 0..3 {
+        engines.push(floor.rollout());
+        let mut changed: serde_json::Value =
+            serde_json::from_str(&manifest("rolling", ROLLED)).expect("a manifest");
+        // What is waited for beside it is no cost of ours.
+        changed["spec"]["update"] = serde_json::json!({ "minReady": "0s" });
+        changed["spec"]["env"] = serde_json::json!({ "ROUND": round.to_string() });
+        let (path, body) = ("/v1/workloads/default/rolling", changed.to_string());
+        let began = Instant::now();
+        let answer = http::send(cluster.address, "PUT", path, &[], body.as_bytes());
+        assert_eq!(answer.expect("an answer").status, 200);
+        let over = || {
+            let rolling = http::get(cluster.address, path).ok()?.json();
+            Some(rolling["status"]["rollout"]["state"] == "Completed")
+        };
+        while over() != Some(true) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        ours.push(began.elapsed());
+    }
+    cluster.ok(&["delete", "rolling"]);
+    report(
+        "change of ten replicas, one by one",
+        "create + start, stop + remove, ten times",
         &mut ours,
         &mut engines,
     );
@@ -291,6 +329,29 @@ impl Floor {
             let took = began.elapsed();
             for id in ids {
                 self.remove(&id).await;
+            }
+            took
+        })
+    }
+
+    fn rollout(&self) -> Duration {
+        self.run(async {
+            let mut old = Vec::new();
+            for _ in 0..ROLLED {
+                old.push(self.start().await);
+            }
+            let mut new = Vec::new();
+            let began = Instant::now();
+            for old in &old {
+                new.push(self.start().await);
+                let options = StopContainerOptionsBuilder::default().t(1).build();
+                let stopped = self.docker.stop_container(old, Some(options)).await;
+                stopped.expect("stopped");
+                self.remove(old).await;
+            }
+            let took = began.elapsed();
+            for new in &new {
+                self.remove(new).await;
             }
             took
         })
