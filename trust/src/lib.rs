@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod certificate;
+mod random;
 pub mod seal;
 pub mod secret;
 pub mod subject;
@@ -12,5 +13,6 @@ pub mod tls;
 pub mod token;
 
 pub use self::{
-    authority::Authority, certificate::Certificate, secret::Secret, subject::Subject, token::Token,
+    authority::Authority, certificate::Certificate, random::RandomError, secret::Secret,
+    subject::Subject, token::Token,
 };

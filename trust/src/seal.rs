@@ -8,13 +8,13 @@
 use std::fmt;
 
 use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305, XNonce};
-use ring::{
-    digest::{Context as Digest, SHA256},
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::digest::{Context as Digest, SHA256};
 use serde::{Deserialize, Serialize};
 
-use crate::{secret::Secret, token::RandomError};
+use crate::{
+    random::{self, RandomError},
+    secret::Secret,
+};
 
 /// The length of a key, in bytes.
 pub const KEY_BYTES: usize = 32;
@@ -67,10 +67,7 @@ impl SealKey {
     /// # Errors
     /// The system gives no random numbers.
     pub fn generate() -> Result<Self, RandomError> {
-        let mut bytes = vec![0; KEY_BYTES];
-        let filled = SystemRandom::new().fill(&mut bytes);
-        filled.map_err(|_| RandomError)?;
-        Ok(Self::identified(Secret::new(bytes)))
+        random::secret(KEY_BYTES).map(Self::identified)
     }
 
     /// The one with these bytes.
@@ -118,9 +115,7 @@ impl SealKey {
     /// # Errors
     /// The system gives no random numbers.
     pub fn seal(&self, secret: &Secret, context: &str) -> Result<Sealed, RandomError> {
-        let mut nonce = [0; NONCE_BYTES];
-        let filled = SystemRandom::new().fill(&mut nonce);
-        filled.map_err(|_| RandomError)?;
+        let nonce: [u8; NONCE_BYTES] = random::bytes()?;
         let mut buffer = Vec::with_capacity(secret.expose().len() + TAG_BYTES);
         buffer.extend_from_slice(secret.expose());
         self.cipher()

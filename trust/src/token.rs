@@ -8,14 +8,14 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::{
-    digest::{Context, SHA256},
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::digest::{Context, SHA256};
 use windlass_api::ids::{DIGEST_BYTES, Fingerprint, TokenHash};
 use zeroize::Zeroizing;
 
-use crate::secret::Secret;
+use crate::{
+    random::{self, RandomError},
+    secret::Secret,
+};
 
 /// The length of the secret, in bytes: nobody guesses 256 bits, so a plain hash protects it.
 const SECRET_BYTES: usize = 32;
@@ -65,24 +65,16 @@ pub enum ParseError {
     Damaged,
 }
 
-/// There was no randomness to be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the system gives no random numbers")]
-pub struct RandomError;
-
 impl Token {
     /// A new one, for a cluster whose authority has this fingerprint.
     ///
     /// # Errors
     /// The system gives no random numbers.
     pub fn generate(kind: Kind, authority: Fingerprint) -> Result<Self, RandomError> {
-        let mut secret = vec![0; SECRET_BYTES];
-        let filled = SystemRandom::new().fill(&mut secret);
-        filled.map_err(|_| RandomError)?;
         Ok(Self {
             kind,
             authority,
-            secret: Secret::new(secret),
+            secret: random::secret(SECRET_BYTES)?,
         })
     }
 

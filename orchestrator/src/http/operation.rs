@@ -93,7 +93,9 @@ enum Budget {
 }
 
 impl Operation {
-    fn new<H, T>(
+    /// An operation that promises nothing: one that changes something cannot be repeated to the same
+    /// effect.
+    pub(super) fn new<H, T>(
         need: Need,
         method: Method,
         path: &'static str,
@@ -150,22 +152,6 @@ impl Operation {
         T: 'static,
     {
         Self::new(need, method, path, id, summary, handler).header(RequestHeader::IdempotencyKey)
-    }
-
-    /// An operation that changes something, and cannot be repeated to the same effect.
-    pub(super) fn once<H, T>(
-        need: Need,
-        method: Method,
-        path: &'static str,
-        id: &'static str,
-        summary: &'static str,
-        handler: H,
-    ) -> Self
-    where
-        H: Handler<T, Arc<Api>>,
-        T: 'static,
-    {
-        Self::new(need, method, path, id, summary, handler)
     }
 
     /// An operation that takes bytes of this media type, however many, and deals with them as they

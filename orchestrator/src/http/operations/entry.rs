@@ -31,7 +31,7 @@ pub(super) fn of_access() -> Vec<Operation> {
             tokens::list,
         )
         .answers::<List<Token>>(StatusCode::OK, "The tokens."),
-        Operation::once(
+        Operation::new(
             RULE_CLUSTER,
             Method::POST,
             "/v1/tokens",
@@ -50,7 +50,7 @@ pub(super) fn of_access() -> Vec<Operation> {
             tokens::revoke,
         )
         .answers_empty(StatusCode::NO_CONTENT, "It is revoked."),
-        Operation::once(
+        Operation::new(
             Need::Nothing,
             Method::POST,
             "/v1/join",
@@ -60,7 +60,7 @@ pub(super) fn of_access() -> Vec<Operation> {
         )
         .body::<JoinRequest>()
         .answers::<NodeCertificate>(StatusCode::OK, "The node's certificate."),
-        Operation::once(
+        Operation::new(
             Need::AgentToRenew,
             Method::POST,
             "/v1/agent/certificate",

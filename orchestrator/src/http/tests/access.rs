@@ -142,35 +142,26 @@ async fn a_denial_says_what_is_missing() {
     answer.refused(Code::Unauthenticated);
     assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer");
     let viewer = server.entered_by(person(Role::Viewer, Reach::Everywhere));
-    let answer = viewer
-        .write(
-            Method::PUT,
-            "/v1/workloads/default/web",
-            &manifest("web", 1),
-        )
-        .await;
+    let put = async |by: &Server, body: &Value| {
+        by.write(Method::PUT, "/v1/workloads/default/web", body)
+            .await
+    };
+    let web = manifest("web", 1);
+    let answer = put(&viewer, &web).await;
     let problem = answer.refused(Code::Forbidden);
     assert_eq!(
         problem.detail,
         "this needs the role operator, and the token has the role viewer"
     );
     let elsewhere = server.entered_by(person(Role::Operator, only("other")));
-    let answer = elsewhere
-        .write(
-            Method::PUT,
-            "/v1/workloads/default/web",
-            &manifest("web", 1),
-        )
-        .await;
+    let answer = put(&elsewhere, &web).await;
     let problem = answer.refused(Code::Forbidden);
     assert_eq!(
         problem.detail,
         "the token does not reach the namespace default"
     );
     // It was denied before anything else about it was looked at.
-    let answer = viewer
-        .write(Method::PUT, "/v1/workloads/default/web", &json!(7))
-        .await;
+    let answer = put(&viewer, &json!(7)).await;
     answer.refused(Code::Forbidden);
 }
 
